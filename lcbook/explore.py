@@ -69,15 +69,13 @@ class Slider:
             raise ValueError(f"value is {self.value}; it must lie from {self.low} to {self.high}")
         if self._intervals() >= MOST_POSITIONS:
             raise ValueError(
-                f"step is {self.step}; at most {MOST_POSITIONS} positions are allowed, take a larger one"
+                f"step is {self.step}; allow at most {MOST_POSITIONS} positions, take a larger one"
             )
 
     def _intervals(self) -> int:
-        span = (
-            math.log(self.high / self.low) / math.log(self.step)
-            if self.log
-            else (self.high - self.low) / self.step
-        )
+        span = (self.high - self.low) / self.step
+        if self.log:
+            span = math.log(self.high / self.low) / math.log(self.step)
         return max(1, math.floor(span + 1e-9))
 
     @property
@@ -147,7 +145,7 @@ def frames(
         )
         size = [round(96 * inches) for inches in figure.get_size_inches()]
         plt.close(figure)
-    pictures = _lighter([svg for svg, _, _ in drawn], [webp for _, webp, _ in drawn])
+    pictures = _lighter([d[0] for d in drawn], [d[1] for d in drawn])
     first = f"{alt} ({name}: {labels[0]})"
     body = (
         f'<div class="lc-controls">{_control(name, labels[0], len(values) - 1, 0)}</div>'
@@ -176,8 +174,8 @@ def live(
     - `draw.panel({title, x: [low, high], y, xlog, ylog, xlabel, ylabel, whole})` opens the next of `panels`,
       beside each other where there is room, each `height` pixels high (`whole`: integer ticks on x).
     - A panel's methods chain: `line(xs, ys, tone, "d")` ("d" is dashed), `band(xs, low, high, tone)`,
-      `dots(xs, ys, tone, hollow)`, `rule(x, label)`, `level(y, label)`, `shade(from, to)`, `note(x, y, text)`.
-      A tone is "a" or "b".
+      `dots(xs, ys, tone, hollow)`, `rule(x, label)`, `level(y, label)`, `shade(from, to)`,
+      `note(x, y, text)`; a tone is "a" or "b".
     - `draw.say(html)` writes the finding below, `draw.num(x)` prints a number, `draw.range(n)` and
       `draw.log(low, high, n)` make lists.
 
@@ -189,9 +187,7 @@ def live(
         raise ValueError("controls is empty; a live explorer needs at least one slider")
     for name in controls:
         if not name.isidentifier():
-            raise ValueError(
-                f"controls has the name {name!r}; the script reads v.<name>, so it must be an identifier"
-            )
+            raise ValueError(f"controls has the name {name!r}; it must be an identifier, read as v.<name>")
     if not javascript.strip() or any(
         bad in javascript.lower() for bad in ("</script", "<!--", "http:", "https:")
     ):
@@ -264,7 +260,6 @@ def _figure(drawn: Any) -> Figure:
 
 def _picture(figure: Figure, kind: str) -> bytes:
     """The figure's bytes, the same in every run: ids from a fixed salt, no date, no version."""
-    # Every format asks for its own way of saying nothing about when and by what it was made.
     options: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None, "Creator": None}},
         "png": {"metadata": {"Software": None}, "dpi": 160},
