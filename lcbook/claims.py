@@ -1,0 +1,363 @@
+"""Claims: a sentence, its smallest effect of interest, the verdict that the interval decides, and the ledger.
+
+A claim is written down before its experiment runs. Its verdict is never set by hand, and a refuted or
+inconclusive claim stays in the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lcbook import results, runtime, stats
+from lcbook.stats import Estimate, Number
+
+SEEDS_NEEDED = 5
+# Verdict -> symbol and colour (readable on white and on black, and apart for colour-blind eyes).
+LOOKS = {
+    "supported": ("✓", "#0067a3"),
+    "refuted": ("✗", "#a84300"),
+    "inconclusive": ("?", "#5f5f5f"),
+    "not judged": ("–", "#5f5f5f"),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A hypothesis that an interval can decide: the effect is `at_least` or `at_most` a threshold, in `unit`.
+
+    `factor` is the chapter's factor (such as "position encoding") and `test` says in words how the effect is
+    computed. Exactly one of the two thresholds is set. Raises ValueError for any other input.
+    """
+
+    id: str
+    sentence: str
+    factor: str
+    at_least: float | int | None
+    at_most: float | int | None
+    unit: str
+    test: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.id):
+            raise ValueError(f"id is {self.id!r}; allowed is a letter, then letters, digits, '_' or '-'.")
+        for name in ("sentence", "factor", "test"):
+            if not getattr(self, name).strip():
+                raise ValueError(f"{name} of claim {self.id} is {getattr(self, name)!r}; allowed is a text.")
+        given = [x for x in (self.at_least, self.at_most) if x is not None]
+        if len(given) != 1 or not math.isfinite(given[0]):
+            both = f"at_least is {self.at_least} and at_most {self.at_most} in claim {self.id}"
+            raise ValueError(f"{both}; allowed is exactly one of them, a finite number.")
+
+    @property
+    def threshold(self) -> str:
+        """The claimed side in words, such as "at least 16 x training length"."""
+        side, value = ("at least", self.at_least) if self.at_least is not None else ("at most", self.at_most)
+        return f"{side} {value:g} {self.unit}".strip()
+
+    def decide(self, effect: Estimate, *, seeds: int) -> Verdict:
+        """Return the verdict on `effect`, from its interval alone, stamped with scale, device and date.
+
+        "supported" if the whole interval lies on the claimed side, "refuted" if on the other, else
+        "inconclusive". A censored end counts as unbounded, so "≥ 8192" supports a claim of at least 4096 and
+        refutes nothing it may exceed. Fewer than five seeds, or smoke scale, give "not judged". Raises
+        ValueError if seeds < 0.
+        """
+        if seeds < 0:
+            raise ValueError(f"seeds is {seeds}; allowed is 0 or more.")
+        scale = runtime.scale()
+        if seeds < SEEDS_NEEDED or scale == "smoke":
+            word = "not judged"
+        elif self.at_least is not None:
+            word = _side(effect.lower >= self.at_least, effect.upper < self.at_least)
+        else:
+            assert self.at_most is not None
+            word = _side(effect.upper <= self.at_most, effect.lower > self.at_most)
+        today = datetime.now(UTC).date().isoformat()
+        return Verdict(self, word, effect, seeds, scale, runtime.device_name(), today)
+
+    def judge(
+        self,
+        table: pd.DataFrame,
+        statistic: Callable[[pd.DataFrame], Any],
+        *,
+        resamples: int = 1000,
+        limits: tuple[Number, Number] | None = None,
+    ) -> Verdict:
+        """Return the verdict on `statistic(table)`, its interval bootstrapped over seeds.
+
+        `limits` are the least and greatest value of the statistic that could have been measured (see
+        `stats.bootstrap`). The seeds counted are those of the arm that has fewest. Raises ValueError if the
+        table lacks the column `seed` or has no rows.
+        """
+        if "seed" not in table.columns or not len(table):
+            raise ValueError(
+                f"table has the columns {list(table.columns)}; allowed is one with 'seed' and rows."
+            )
+        arms = table["arm"] if "arm" in table.columns else pd.Series(0, table.index)
+        seeds = table["seed"].groupby(arms).nunique().min()
+        if runtime.scale() == "smoke":
+            resamples = min(resamples, 20)
+        effect = stats.bootstrap(table, statistic, resamples=resamples, limits=limits)
+        return self.decide(effect, seeds=int(seeds))
+
+
+def _side(claimed: bool, other: bool) -> str:
+    return "supported" if claimed else "refuted" if other else "inconclusive"
+
+
+def claim(
+    id: str,
+    sentence: str,
+    *,
+    factor: str,
+    at_least: float | int | None = None,
+    at_most: float | int | None = None,
+    unit: str = "",
+    test: str,
+) -> Claim:
+    """Write a claim down: its sentence, direction and smallest effect of interest.
+
+    Raises ValueError as `Claim`.
+    """
+    return Claim(id, sentence, factor, at_least, at_most, unit, test)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one run says about a claim: the verdict, the effect that decided it, and where that was measured.
+
+    `verdict` is "supported", "refuted", "inconclusive" or "not judged"; `date` is ISO. Raises ValueError for
+    another verdict or date.
+    """
+
+    claim: Claim
+    verdict: str
+    effect: Estimate
+    seeds: int
+    scale: str
+    device: str
+    date: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in LOOKS:
+            raise ValueError(f"verdict is {self.verdict!r}; allowed are {', '.join(LOOKS)}.")
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", self.date):
+            raise ValueError(f"date is {self.date!r}; allowed is an ISO date such as 2025-01-31.")
+
+    def __repr__(self) -> str:
+        """Return id and verdict alone: the line that a rerun must reproduce."""
+        return f"{self.claim.id} {self.verdict}"
+
+    def _repr_html_(self) -> str:
+        return Card(self)._repr_html_()
+
+    def beside(self, *references: Verdict) -> Card:
+        """Return this verdict's card with reference verdicts beside it."""
+        return Card(self, references)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a flat-typed dict that strict JSON can hold; infinite ends become strings."""
+        record = asdict(self)
+        for name in ("value", "low", "high"):
+            number = float(record["effect"][name])
+            record["effect"][name] = number if math.isfinite(number) else str(number)
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that `to_dict` stored; other keys are ignored.
+
+        ValueError names a missing field.
+        """
+        try:
+            stored, effect = record["claim"], record["effect"]
+            made = Claim(**{name: stored[name] for name in Claim.__dataclass_fields__})
+            value, low, high = (float(effect[name]) for name in ("value", "low", "high"))
+            found = Estimate(value, low, high, effect["censored"])
+            text = {name: str(record[name]) for name in ("verdict", "scale", "device", "date")}
+            return cls(claim=made, effect=found, seeds=int(record["seeds"]), **text)
+        except (KeyError, TypeError, AttributeError) as problem:
+            raise ValueError(
+                f"record is no stored verdict ({problem!r}); allowed is what to_dict returns."
+            ) from problem
+
+
+@dataclass(frozen=True)
+class Card:
+    """A verdict as it stands on the page, with the reference verdicts beside it."""
+
+    live: Verdict
+    references: tuple[Verdict, ...] = ()
+
+    def __repr__(self) -> str:
+        return repr(self.live)
+
+    def _repr_html_(self) -> str:
+        live, made = self.live, self.live.claim
+        color = LOOKS[live.verdict][1]
+        facts = [
+            ("effect", f"<strong>{_effect(live)}</strong> (claimed: {escape(made.threshold)})"),
+            ("test", escape(made.test)),
+            ("run", _where(live)),
+        ]
+        for other in self.references:
+            facts.append(("reference", f"{_badge(other.verdict)} {_effect(other)}<br>{_where(other)}"))
+        rows = "".join(
+            f'<div style="display:flex;gap:.6em;margin-top:.25em"><span style="flex:0 0 5.2em">{name}</span>'
+            f'<span style="flex:1;min-width:0">{text}</span></div>'
+            for name, text in facts
+        )
+        label = f"Claim {escape(made.id)}: {live.verdict}"
+        frame = f"border:1px solid rgba(128,128,128,.55);border-left:.4em solid {color};border-radius:4px"
+        head = f"<strong>{escape(made.id)}</strong>{_badge(live.verdict)}<span>{escape(made.factor)}</span>"
+        return (
+            f'<div role="group" aria-label="{label}" style="max-width:44em;margin:.8em 0;'
+            f'padding:.7em .9em;{frame};color:inherit;font-size:.95em;overflow-wrap:anywhere">'
+            f'<div style="display:flex;flex-wrap:wrap;gap:.5em;align-items:baseline">{head}</div>'
+            f'<div style="margin:.35em 0">{escape(made.sentence)}</div>{rows}</div>'
+        )
+
+
+def card(live: Verdict, references: Sequence[Verdict | Mapping[str, Any]] = ()) -> Card:
+    """Return the card of a live verdict beside references (verdicts or stored dicts) of the same claim.
+
+    References of other claims are left out, so a whole file of them may be passed.
+    """
+    read = [r if isinstance(r, Verdict) else Verdict.from_dict(r) for r in references]
+    return Card(live, tuple(r for r in read if r.claim.id == live.claim.id))
+
+
+def _badge(verdict: str) -> str:
+    symbol, color = LOOKS[verdict]
+    return (
+        f'<span style="white-space:nowrap;background:{color};color:#fff;border-radius:3px;padding:.05em .5em;'
+        f'font-weight:600"><span aria-hidden="true">{symbol}</span> {verdict}</span>'
+    )
+
+
+def _effect(verdict: Verdict) -> str:
+    return escape(f"{verdict.effect} {verdict.claim.unit}".strip())
+
+
+def _where(verdict: Verdict) -> str:
+    plural = "" if verdict.seeds == 1 else "s"
+    return escape(f"{verdict.seeds} seed{plural}, {verdict.device}, {verdict.scale} scale, {verdict.date}")
+
+
+def record(verdict: Verdict, chapter: str) -> Path:
+    """Write a live verdict to `<cache>/claims/<scale>/<id>.json`, atomically, and return the path."""
+    path = runtime.cache_dir() / "claims" / verdict.scale / f"{verdict.claim.id}.json"
+    results.save_json(path, verdict.to_dict() | {"chapter": chapter})
+    return path
+
+
+def _read(path: Path) -> tuple[Verdict, str] | None:
+    """Return the verdict and chapter of a ledger file; a damaged one is named in a warning and skipped."""
+    try:
+        body = results.load_json(path)
+        verdict = Verdict.from_dict(body)
+        if verdict.claim.id != path.stem:
+            raise ValueError(f"It holds claim {verdict.claim.id}.")
+        return verdict, str(body.get("chapter", ""))
+    except ValueError as problem:
+        warnings.warn(f"Skipped the damaged ledger file {path}: {problem}", stacklevel=3)
+        return None
+
+
+def ledger(references: Iterable[Mapping[str, Any]] = ()) -> pd.DataFrame:
+    """Return one row per claim: live verdict and effect of this scale, and those of each reference device.
+
+    `references` are stored verdicts (`Verdict.to_dict`, optionally with `chapter`). Columns: chapter, id,
+    factor, sentence, verdict, effect, date, then "<device> verdict", "<device> effect" and "<device> date";
+    an empty text where nothing was measured. Of several records of one claim on one device the latest counts.
+    Damaged files and records are named in a warning and skipped.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    devices: set[str] = set()
+
+    def add(verdict: Verdict, chapter: str, prefix: str) -> None:
+        made = verdict.claim
+        row = rows.setdefault(made.id, {"id": made.id})
+        row.setdefault("factor", made.factor)
+        row.setdefault("sentence", made.sentence)
+        row["chapter"] = row.get("chapter") or chapter
+        if verdict.date >= row.get(f"{prefix}date", ""):
+            effect = f"{verdict.effect} {made.unit}".strip()
+            row |= {
+                f"{prefix}verdict": verdict.verdict,
+                f"{prefix}effect": effect,
+                f"{prefix}date": verdict.date,
+            }
+
+    for path in sorted((runtime.cache_dir() / "claims" / runtime.scale()).glob("*.json")):
+        found = _read(path)
+        if found:
+            add(*found, "")
+    for number, stored in enumerate(references):
+        try:
+            verdict = Verdict.from_dict(stored)
+        except ValueError as problem:
+            warnings.warn(f"Skipped the damaged reference record {number}: {problem}", stacklevel=2)
+            continue
+        devices.add(verdict.device)
+        add(verdict, str(stored.get("chapter", "")), f"{verdict.device} ")
+    what = ("verdict", "effect", "date")
+    columns = ["chapter", "id", "factor", "sentence", *what]
+    columns += [f"{device} {name}" for device in sorted(devices) for name in what]
+    ordered = sorted(rows.values(), key=lambda row: (row["chapter"], _natural(row["id"])))
+    return pd.DataFrame([{name: row.get(name, "") for name in columns} for row in ordered], columns=columns)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
+
+
+@dataclass(frozen=True)
+class LedgerTable:
+    """The ledger as a table for the page; its plain form is one line a claim: id and live verdict."""
+
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        rows = zip(self.frame["id"], self.frame["verdict"], strict=True)
+        return "\n".join(f"{name} {verdict or 'not run'}" for name, verdict in rows)
+
+    def _repr_html_(self) -> str:
+        edge = "padding:.35em .6em;border-bottom:1px solid #8888;text-align:left;vertical-align:top"
+        runs = [name[: -len("verdict")] for name in self.frame.columns if name.endswith("verdict")]
+        heads = ["claim", *(escape(run.strip()) or "live" for run in runs)]
+        lines = []
+        for row in self.frame.to_dict("records"):
+            factor, sentence = escape(row["factor"]), escape(row["sentence"])
+            cells = [f"<strong>{escape(row['id'])}</strong> {factor}<br>{sentence}"]
+            for run in runs:
+                detail = f"<br>{escape(row[f'{run}effect'])}<br>{escape(row[f'{run}date'])}"
+                cells.append(_badge(row[f"{run}verdict"]) + detail if row[f"{run}verdict"] else "not run")
+            widths = ["min-width:14em"] + ["min-width:8em"] * len(runs)
+            cell = "".join(f'<td style="{edge};{w}">{c}</td>' for c, w in zip(cells, widths, strict=True))
+            lines.append(f"<tr>{cell}</tr>")
+        head = "".join(f'<th scope="col" style="{edge}">{text}</th>' for text in heads)
+        return (
+            '<div role="region" aria-label="Ledger of claims" tabindex="0" style="overflow-x:auto">'
+            '<table style="border-collapse:collapse;color:inherit;font-size:.9em">'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        )
+
+
+def ledger_html(frame: pd.DataFrame) -> LedgerTable:
+    """Return the frame of `ledger` as a table that a notebook draws. Raises ValueError for another frame."""
+    needed = ("id", "factor", "sentence", "verdict", "effect", "date")
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise ValueError(f"frame lacks the columns {missing}; allowed is a frame made by ledger().")
+    return LedgerTable(frame)
