@@ -68,9 +68,7 @@ class Slider:
         if not self.low <= self.value <= self.high:
             raise ValueError(f"value is {self.value}; it must lie from {self.low} to {self.high}")
         if self._intervals() >= MOST_POSITIONS:
-            raise ValueError(
-                f"step is {self.step}; allow at most {MOST_POSITIONS} positions, take a larger one"
-            )
+            raise ValueError(f"step is {self.step}; at most {MOST_POSITIONS} positions are allowed")
 
     def _intervals(self) -> int:
         span = (self.high - self.low) / self.step

@@ -227,7 +227,7 @@ def test_text_cannot_close_the_script() -> None:
         ({"label": " "}, "label is empty"),
         ({"log": True}, "low is 0; a log slider"),
         ({"low": 1, "log": True}, "step is 1; it must be above 1"),
-        ({"step": 0.001}, "step is 0.001; allow at most 4096 positions"),
+        ({"step": 0.001}, "step is 0.001; at most 4096 positions"),
     ],
 )
 def test_bad_slider(changes: dict[str, Any], message: str) -> None:
