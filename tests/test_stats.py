@@ -103,6 +103,12 @@ def test_wilson_is_statsmodels():
         assert high == pytest.approx(expected[1], abs=1e-12)
 
 
+def test_wilson_ends_exactly_where_a_rate_ends():
+    trials = np.arange(1, 500)
+    assert (stats.wilson(trials, trials)[1] == 1).all()
+    assert (stats.wilson(0 * trials, trials)[0] == 0).all()
+
+
 def test_wilson_scalars_are_floats():
     assert all(type(end) is float for end in stats.wilson(3, 7))
 
@@ -151,7 +157,7 @@ def test_n50_profile_interval_is_where_the_deviance_reaches_chi2():
 
 def test_n50_recovers_the_truth_exactly_from_expected_counts():
     x = np.log2(LENGTHS)
-    for m, b, chance in [(9.3, 1.7, 0.25), (11.1, 0.6, 0.1), (8.2, 4.0, 0.0)]:
+    for m, b, chance in [(9.3, 1.7, 0.25), (11.1, 0.6, 0.1), (8.2, 4.0, 0.0), (10.3, 0.07, 0.1)]:
         p = chance + (1 - chance) / (1 + np.exp(-b * (m - x)))
         found = stats.n50_point(LENGTHS, 1000 * p, np.full(7, 1000), chance=chance)
         assert math.log2(found) == pytest.approx(m, abs=1e-5)
@@ -329,6 +335,16 @@ def test_bootstrap_over_few_seeds_covers(seeds, least):
     assert least <= hits / 200 <= 0.99
 
 
+def test_interval_of_five_seeds_is_expanded():
+    # Hesterberg's tail for n = 5: the normal tail beyond sqrt(5/4) x 2.776 (Student's t with 4 df).
+    tail = 0.5 * math.erfc(math.sqrt(5 / 4) * 2.7764 / math.sqrt(2))
+    found = stats._interval(0.5, np.linspace(0, 1, 1_000_001), 5, 0.95, None)
+    assert found.low == pytest.approx(tail, rel=1e-2)
+    assert found.high == pytest.approx(1 - tail, rel=1e-5)
+    plain = stats._interval(0.5, np.linspace(0, 1, 1_000_001), 1, 0.95, None)
+    assert plain.low == pytest.approx(0.025, rel=1e-3)
+
+
 def test_bootstrap_is_repeatable_and_follows_its_seed():
     frame = make_frame({"a": [[90, 80, 70, 60, 50, 40, 30]] * 3})
     one, two = (stats.bootstrap(frame, rate, resamples=50) for _ in range(2))
@@ -412,6 +428,7 @@ def test_n50_table_without_censoring_says_none_and_groups_by_several():
     assert stats.n50_table(frame)["censored"].tolist() == [None]
     table = stats.n50_table(frame.assign(**{"model.layers": 2}), by=["model.layers", "arm"])
     assert list(table.columns[:2]) == ["model.layers", "arm"]
+    assert (table["low"] < 0.97 * table["n50"]).all()  # equal seeds keep the noise of their sequences
     missing = stats.n50_table(frame.drop(columns="solved"))
     assert missing["p_solve"].isna().all()
 
