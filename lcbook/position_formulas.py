@@ -95,7 +95,7 @@ def _yarn(inv_freq: Float[Tensor, " pairs"], base: float, scaling: YaRN) -> Floa
 
     low = max(math.floor(pair_with(scaling.beta_fast)), 0)
     high = min(math.ceil(pair_with(scaling.beta_slow)), 2 * pairs - 1)
-    span = max(high - low, 0.001)  # both ends on one pair: a step
+    span = max(high - low, 1)  # 1 where both ends fall on one pair: a step after it
     divided = ((torch.arange(pairs, dtype=torch.float64) - low) / span).clamp(0, 1)
     return inv_freq * (1 - divided + divided / scaling.factor)
 

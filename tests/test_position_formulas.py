@@ -71,6 +71,7 @@ SCALINGS = [
     YaRN(1.0, 512),
     YaRN(8.0, 512, attention_factor=1.37),
     YaRN(8.0, 512, beta_fast=2.2, beta_slow=2.1),
+    YaRN(4.0, 10_000_000, beta_fast=100_000.0),  # its ramp ends beyond the last pair
     LongRoPE(SHORT, LONG, 128, 32.0),
     LongRoPE(SHORT, LONG, 128, 1.0),
     LongRoPE(SHORT, LONG, 4096, 32.0, attention_factor=1.19),
@@ -184,7 +185,7 @@ def test_sinusoids_by_hand():
 
 
 def test_sinusoids_of_any_shape_and_of_a_million_are_exact():
-    positions = torch.tensor([[1, 5, 1_000_003], [2, 7, 999_983]])
+    positions = torch.tensor([[1, 5, 1_000_003], [2, 7, 100_000_007]])
     table = sinusoidal(positions, 6)
     assert table.shape == (2, 3, 6)
     for row, position in zip(table.flatten(0, 1), positions.flatten().tolist(), strict=True):

@@ -303,10 +303,8 @@ def test_q_and_k_take_their_own_positions_and_both_grow(qk):
 def test_dynamic_scaling_reads_the_length_from_the_largest_position(at, of, qk):
     q, k = qk[0][:, :, :1], qk[1][:, :, :1]
     scaling = Dynamic(3.0, 8)
-    inv_freq, _ = rope_frequencies(D, scaling=scaling, length=41)
-    turned_q, turned_k = module(RoPE(scaling=scaling)).rotate(
-        q, k, torch.tensor([[at]]), torch.tensor([[of]])
-    )
+    inv_freq, _ = rope_frequencies(D, 500.0, scaling, length=41)
+    turned_q, turned_k = module(RoPE(500.0, scaling)).rotate(q, k, torch.tensor([[at]]), torch.tensor([[of]]))
     close(turned_q, apply_rope(q, torch.tensor([at]), inv_freq))
     close(turned_k, apply_rope(k, torch.tensor([of]), inv_freq))
 
