@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Batch:
         return Batch(*(x.to(device) for x in (self.tokens, self.at, self.answers, self.gap)))
 
 
+@runtime_checkable
 class Task(Protocol):
     """Anything that the training loop can sample: a vocabulary size, a chance level, and batches of any length."""
 
