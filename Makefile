@@ -23,7 +23,7 @@ PACKAGE :=
 TESTS :=
 endif
 
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet --no-warn-script-location
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet --no-warn-script-location
 PYTEST := $(PY) -m pytest -n auto --dist loadgroup
 
 .PHONY: help book test quick check format execute reference serve clean constraints chromium
@@ -43,10 +43,12 @@ quick: $(TESTS) ## unit tests and every chapter at smoke scale
 	@$(PYTEST) -m "not slow and not browser" tests
 
 check: $(TESTS) ## ruff, types, import contracts
-	@$(PY) -m ruff check
-	@$(PY) -m ruff format --check
-	@$(PY) -m mypy
-	@$(VENV)/bin/lint-imports --no-cache
+	@status=0; \
+	$(PY) -m ruff check --quiet --output-format concise || status=1; \
+	$(PY) -m ruff format --quiet --check || { echo "make format lays out the code"; status=1; }; \
+	$(PY) -m mypy --no-error-summary || status=1; \
+	$(VENV)/bin/lint-imports --no-cache >$(VENV)/imports.log 2>&1 || { tail -n +12 $(VENV)/imports.log; status=1; }; \
+	test $$status != 0 || echo "ruff, types and import contracts hold"; exit $$status
 
 format: $(TESTS) ## let ruff lay out the code
 	@$(PY) -m ruff check --fix --quiet
@@ -74,7 +76,7 @@ $(BOOK):
 	@test -n "$(PYTHON)" || { echo "The book needs Python 3.11 or later: install one, or name it with make PYTHON=..."; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "$(PYTHON) has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
-	@echo "Installing the pinned requirements into .venv (about 90 s and 1.4 GB; more where torch brings CUDA)"
+	@echo "Installing the pinned requirements into .venv (about 90 s, 1.6 GB; more where torch brings CUDA)"
 	@$(PIP) -r requirements.txt
 	@rm -f $(VENV)/.book-* && touch $@
 
@@ -83,7 +85,7 @@ $(PACKAGE): $(BOOK)
 	@rm -f $(VENV)/.package-* && touch $@
 
 $(TESTS): $(PACKAGE)
-	@echo "Installing what the tests need into .venv (about 30 s)"
+	@echo "Installing what the tests need into .venv (about 30 s, 0.5 GB)"
 	@$(PIP) -r requirements-test.txt
 	@rm -f $(VENV)/.tests-* && touch $@
 
