@@ -45,7 +45,7 @@ quick: $(TESTS) ## unit tests and every chapter at smoke scale
 check: $(TESTS) ## ruff, types, import contracts
 	@status=0; \
 	$(PY) -m ruff check --quiet --output-format concise || status=1; \
-	$(PY) -m ruff format --quiet --check || { echo "make format lays out the code"; status=1; }; \
+	$(PY) -m ruff format --quiet --check >/dev/null || { echo "make format lays out the code"; status=1; }; \
 	$(PY) -m mypy --no-error-summary || status=1; \
 	$(VENV)/bin/lint-imports --no-cache >$(VENV)/imports.log 2>&1 || { tail -n +12 $(VENV)/imports.log; status=1; }; \
 	test $$status != 0 || echo "ruff, types and import contracts hold"; exit $$status
