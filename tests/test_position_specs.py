@@ -105,3 +105,11 @@ def test_specs_are_values():
     assert len({RoPE(), RoPE(), RoPE(base=100.0), ALiBi()}) == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         RoPE().base = 3.0  # type: ignore[misc]
+
+
+def test_defaults_are_those_of_the_papers():
+    assert Sinusoidal() == Sinusoidal(base=10_000.0)
+    assert RoPE() == RoPE(base=10_000.0, scaling=None)
+    assert T5Bias() == T5Bias(buckets=32, max_distance=128)
+    assert YaRN(4.0, 128) == YaRN(4.0, 128, beta_fast=32.0, beta_slow=1.0, attention_factor=None)
+    assert ALiBi() == ALiBi(slope=None)
