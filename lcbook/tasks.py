@@ -1,7 +1,7 @@
 """Tasks: what a model is asked to recall. A task is a frozen dataclass with a `vocabulary` and a `sample()`.
 
-    filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
-                                                          ^     ^      the places where an answer is asked for
+filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
+                                                      ^     ^      the places where an answer is asked for
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -20,7 +20,7 @@ from torch import Tensor
 class Batch:
     """Sequences and their questions. The token after place `at[i, j]` should be `answers[i, j]`.
 
-    `gap` counts the tokens from the needle's key to the question; `text` marks the tokens that local context predicts.
+    `gap` counts the tokens from the needle's key to the question.
     """
 
     tokens: Int[Tensor, "b s"]
@@ -84,7 +84,9 @@ class KeyValueRecall:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
         if self.pairs + (self.competing > 0) > self.keys:
-            raise ValueError(f"pairs is {self.pairs}; allowed is at most {self.keys - (self.competing > 0)} with {self.keys} keys.")
+            raise ValueError(
+                f"pairs is {self.pairs}; allowed is at most {self.keys - (self.competing > 0)} with {self.keys} keys."
+            )
         if self.queries > self.pairs:
             raise ValueError(f"queries is {self.queries}; allowed is at most pairs ({self.pairs}).")
         if self.depth is not None and not 0 <= self.depth <= 1:
@@ -108,7 +110,9 @@ class KeyValueRecall:
         slots = context // 2
         if batch < 1 or slots < self.pairs:
             need = 2 * (self.pairs + self.queries)
-            raise ValueError(f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}.")
+            raise ValueError(
+                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
+            )
         tokens = self._filler(batch, length, generator)
         keys = _distinct(batch, self.keys, self.keys, generator)
         asked = keys[:, : self.pairs]
@@ -123,6 +127,11 @@ class KeyValueRecall:
         tokens.scatter_(1, at, asked[:, : self.queries])
         tokens.scatter_(1, at + 1, answers)
         return Batch(tokens, at, answers, at - 2 * slot[:, : self.queries])
+
+    def predictable(self, tokens: Int[Tensor, "b s"]) -> Bool[Tensor, "b s-1"]:
+        """True where the token after a place can be told from the token there: filler that follows filler."""
+        filler = tokens >= self.keys + self.values
+        return filler[:, :-1] & filler[:, 1:]
 
     def _slots(self, batch: int, slots: int, generator: torch.Generator) -> Int[Tensor, "b pairs"]:
         """Draw distinct two-token slots for the pairs; the first at `depth` where that is given."""
@@ -146,7 +155,9 @@ class KeyValueRecall:
         where = 2 * _distinct(batch, slots, count, generator)
         which = torch.randint(spare.shape[1], (batch, count), generator=generator)
         tokens.scatter_(1, where, spare.gather(1, which))
-        tokens.scatter_(1, where + 1, torch.randint(self.values, (batch, count), generator=generator) + self.keys)
+        tokens.scatter_(
+            1, where + 1, torch.randint(self.values, (batch, count), generator=generator) + self.keys
+        )
 
     def with_pairs(self, pairs: int) -> KeyValueRecall:
         """Return the same task with fewer or more pairs, and no more queries than pairs (for curricula)."""
@@ -154,7 +165,12 @@ class KeyValueRecall:
 
 
 def mqar(
-    vocab_size: int, num_examples: int, input_seq_len: int, seed: int, num_kv_pairs: int, power_a: float = 0.01
+    vocab_size: int,
+    num_examples: int,
+    input_seq_len: int,
+    seed: int,
+    num_kv_pairs: int,
+    power_a: float = 0.01,
 ) -> tuple[Int[Tensor, "examples s"], Int[Tensor, "examples s"]]:
     """Return inputs and labels of multi-query associative recall, the very numbers that zoology draws from `seed`.
 
@@ -177,7 +193,11 @@ def mqar(
     def each(choices: int, p: np.ndarray | None = None) -> np.ndarray:
         return np.stack([draw.choice(choices, num_kv_pairs, replace=False, p=p) for _ in range(num_examples)])
 
-    keys, values, gaps = each(half - 1) + 1, each(vocab_size - half) + half, each(places, weights / weights.sum())
+    keys, values, gaps = (
+        each(half - 1) + 1,
+        each(vocab_size - half) + half,
+        each(places, weights / weights.sum()),
+    )
     asked = pairs_end + 2 * gaps
     inputs = np.zeros((num_examples, input_seq_len), np.int64)
     labels = np.full((num_examples, input_seq_len), -100, np.int64)
@@ -187,7 +207,9 @@ def mqar(
     return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 
-def _check_mqar(vocab_size: int, num_examples: int, input_seq_len: int, num_kv_pairs: int, power_a: float) -> None:
+def _check_mqar(
+    vocab_size: int, num_examples: int, input_seq_len: int, num_kv_pairs: int, power_a: float
+) -> None:
     if num_examples < 1:
         raise ValueError(f"num_examples is {num_examples}; allowed is 1 or more.")
     if input_seq_len % 2 or not 1 <= 4 * num_kv_pairs <= input_seq_len:

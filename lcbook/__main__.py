@@ -1,0 +1,7 @@
+"""`python -m lcbook`."""
+
+import sys
+
+from lcbook.cli import main
+
+sys.exit(main())

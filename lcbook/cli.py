@@ -1,0 +1,125 @@
+"""The command line: list the chapters, run one without Jupyter, print the ledger, time recall.
+
+python -m lcbook chapters | run 01 --scale smoke | claims | bench recall
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lcbook import bench, claims, results, runtime
+
+# Cells that need a notebook, or that a reader fills in.
+NOT_RUN = {"colab", "exercise", "solution"}
+
+
+def chapters_folder() -> Path:
+    """Return the folder of notebooks: `chapters` here or beside the package. Raises ValueError if there is none."""
+    for folder in (Path.cwd() / "chapters", Path(__file__).resolve().parent.parent / "chapters"):
+        if folder.is_dir():
+            return folder
+    raise ValueError("There is no folder 'chapters' here; run this in a checkout of the book.")
+
+
+def find_chapter(number: str) -> Path:
+    """Return the notebook whose name begins with `number`. Raises ValueError, listing the chapters, if none does."""
+    notebooks = sorted(chapters_folder().glob("*.ipynb"))
+    found = [path for path in notebooks if path.stem == number or path.stem.startswith(f"{number}_")]
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in notebooks)
+        raise ValueError(f"chapter is {number!r}; allowed are {names} (or the number alone).")
+    return found[0]
+
+
+def _cells(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf8"))["cells"]
+
+
+def title(path: Path) -> str:
+    """Return the first heading of a notebook."""
+    for cell in _cells(path):
+        for line in "".join(cell["source"]).splitlines():
+            if cell["cell_type"] == "markdown" and line.startswith("# "):
+                return line[2:]
+    return path.stem
+
+
+def run_chapter(path: Path) -> None:
+    """Execute the code cells of a notebook in order, as a reader would, with no Jupyter and no screen."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(_cells(path)):
+        if cell["cell_type"] == "code" and not NOT_RUN & set(cell["metadata"].get("tags", [])):
+            exec(compile("".join(cell["source"]), f"{path.name} cell {number}", "exec"), namespace)
+
+
+def _chapters(_: argparse.Namespace) -> None:
+    for path in sorted(chapters_folder().glob("*.ipynb")):
+        print(f"{path.stem:24} {title(path)}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    path = find_chapter(arguments.chapter)
+    if arguments.scale:
+        os.environ["LCBOOK_SCALE"] = arguments.scale
+    scale = runtime.scale()
+    started = time.perf_counter()
+    run_chapter(path)
+    session = runtime.session
+    for verdict in session.verdicts:
+        print(f"{verdict!r}: {verdict.effect} {verdict.claim.unit} ({verdict.claim.threshold})")
+    if scale in ("full", "gpu"):
+        stored = [verdict.to_dict() | {"chapter": session.chapter} for verdict in session.verdicts]
+        seconds = time.perf_counter() - started
+        print(f"wrote {results.save_reference(session.chapter, session.tables, stored, seconds)}")
+
+
+def _claims(_: argparse.Namespace) -> None:
+    records = [
+        record
+        for path in sorted(chapters_folder().glob("[0-9]*.ipynb"))
+        for run in results.references(path.stem)
+        if run.status == "current"
+        for record in run.claims
+    ]
+    frame = claims.ledger(records)
+    print(
+        frame.drop(columns=["sentence"]).to_string(index=False) if len(frame) else "No claim was judged yet."
+    )
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    {"recall": bench.recall}[arguments.what]()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, or 2 with one sentence for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m lcbook", description="Run the book without Jupyter.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    commands.add_parser("chapters", help="list the chapters").set_defaults(do=_chapters)
+    running = commands.add_parser(
+        "run", help="run a chapter's experiments; at full and gpu scale, write results/"
+    )
+    running.add_argument("chapter", help="its number or name, such as 01")
+    running.add_argument(
+        "--scale", help=f"{', '.join(runtime.SCALES)}; LCBOOK_SCALE or the device decides if not given"
+    )
+    running.set_defaults(do=_run)
+    commands.add_parser("claims", help="print the ledger of claims").set_defaults(do=_claims)
+    timing = commands.add_parser("bench", help="time training on a published setting")
+    timing.add_argument("what", choices=["recall"], help="multi-query recall to 99 percent")
+    timing.set_defaults(do=_bench)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.do(arguments)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0

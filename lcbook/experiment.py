@@ -1,0 +1,262 @@
+"""Experiments: a grid of runs, each trained and measured once, in parallel, cached by content and resumable."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from lcbook import runtime
+from lcbook.evaluate import Probe, recall_rows, with_position
+from lcbook.model import Decoder, ModelSpec, build
+from lcbook.positions import Position, label
+from lcbook.results import (
+    DamagedFileError,
+    digest,
+    load_json,
+    pack_weights,
+    save_json,
+    unpack_weights,
+    write_bytes,
+)
+from lcbook.tasks import KeyValueRecall, Task
+from lcbook.train import GATE, Trained, TrainSpec, train
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that determines a trained model but its seed."""
+
+    model: ModelSpec = ModelSpec()
+    task: Task = KeyValueRecall()
+    train: TrainSpec = TrainSpec()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to train and measure: a spec, a seed, and the name of its arm on the page."""
+
+    arm: str
+    spec: Spec
+    seed: int
+
+
+def _replace(spec: Any, path: str, value: Any) -> Any:
+    name, _, rest = path.partition(".")
+    if name not in {f.name for f in dataclasses.fields(spec)}:
+        allowed = ", ".join(f.name for f in dataclasses.fields(spec))
+        raise ValueError(f"grid names {path!r}; allowed in {type(spec).__name__} are {allowed}.")
+    return dataclasses.replace(spec, **{name: _replace(getattr(spec, name), rest, value) if rest else value})
+
+
+def _arm(path: str, value: Any) -> str:
+    if isinstance(value, Position):
+        return label(value)
+    return f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
+
+
+def grid(
+    base: Spec,
+    axes: Mapping[str, Sequence[Any] | Mapping[str, Any]],
+    *,
+    seeds: int | Iterable[int],
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Run]:
+    """Return the runs of all combinations of `axes` (dotted field -> values, or label -> value) and seeds.
+
+    The values of `axes` name the arm; those of `sweep` (a learning rate, say) are tried within each arm, for
+    `best` to choose from. `seeds` is a count, or the seeds themselves. Raises ValueError for an unknown field, an
+    empty axis or no seed.
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    swept = sweep or {}
+    if not chosen or any(not values for values in (*axes.values(), *swept.values())):
+        names = sorted([*axes, *swept])
+        raise ValueError(
+            f"grid got seeds {seeds!r} and axes {names}; allowed is at least one seed and value each."
+        )
+    named: list[list[tuple[str, str, Any]]] = []
+    for path, values in axes.items():
+        pairs = values.items() if isinstance(values, Mapping) else [(_arm(path, v), v) for v in values]
+        named.append([(path, name, value) for name, value in pairs])
+    named += [[(path, "", value) for value in values] for path, values in swept.items()]
+    runs = []
+    for combination in itertools.product(*named):
+        spec = base
+        for path, _, value in combination:
+            spec = _replace(spec, path, value)
+        arm = ", ".join(name for _, name, _ in combination if name) or "base"
+        runs += [Run(arm, spec, seed) for seed in chosen]
+    return runs
+
+
+def best(frame: pd.DataFrame, choose: str = "train.lr") -> pd.DataFrame:
+    """Return the rows of each arm's best value of `choose`, judged in distribution alone.
+
+    Best is the largest share of seeds that reached the gate, then the fewest updates to it (a seed that never did
+    counts its whole budget). Recall at longer lengths is never looked at. Raises ValueError for a missing column.
+    """
+    if choose not in frame.columns:
+        raise ValueError(f"choose is {choose!r}; allowed is a column of the frame, such as 'train.lr'.")
+    seeds = frame.groupby(["arm", choose, "seed"])[["solved", "updates_to_gate", "updates"]].first()
+    seeds["taken"] = seeds["updates_to_gate"].fillna(seeds["updates"])
+    ranked = seeds.groupby(["arm", choose])[["solved", "taken"]].mean()
+    ranked = ranked.sort_values(["solved", "taken"], ascending=[False, True]).reset_index()
+    return frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
+
+
+def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a spec as dotted columns; a position encoding gives its label and, below it, its own fields."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(spec):
+        value, name = getattr(spec, field.name), prefix + field.name
+        if field.name == "position":
+            flat[name] = label(value)
+        if dataclasses.is_dataclass(value):
+            flat |= columns(value, name + ".")
+        elif field.name != "position":
+            flat[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return flat
+
+
+def trained_model(run: Run) -> tuple[Decoder, Trained]:
+    """Return the trained model of `run`, from the cache if it is there and whole, else trained now and cached."""
+    key = digest("weights", run.spec, run.seed, runtime.device().type)
+    paths = [runtime.cache_dir() / "weights" / f"{key}{end}" for end in (".json", ".pt")]
+    model = build(run.spec.model, run.spec.task.vocabulary, run.seed)
+    try:
+        record = load_json(paths[0])
+        model.load_state_dict(unpack_weights(paths[1].read_bytes(), str(paths[1])))
+        return model.to(runtime.device()).eval(), Trained(**{**record, "recalls": tuple(record["recalls"])})
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        warnings.warn(f"{error} It is trained again.", stacklevel=2)
+    model.to(runtime.device())
+    trained = train(model, run.spec.task, run.spec.train, seed=run.seed)
+    _store(lambda: write_bytes(paths[1], pack_weights({k: v.cpu() for k, v in model.state_dict().items()})))
+    _store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
+    return model, trained
+
+
+def _store(write: Any) -> None:
+    """Write to the cache; where that fails, say so and go on, since the result is still in memory."""
+    try:
+        write()
+    except OSError as error:
+        warnings.warn(
+            f"The cache {runtime.cache_dir()} cannot be written ({error}); nothing is lost but time.",
+            stacklevel=3,
+        )
+
+
+def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
+    """Train `run` and measure it with every probe; return tidy rows, from the cache if they are there and whole."""
+    path = runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
+    try:
+        return load_json(path)["rows"]
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        warnings.warn(f"{error} It is computed again.", stacklevel=2)
+    model, trained = trained_model(run)
+    check = recall_rows(model, run.spec.task, run.spec.train.length, 1000, seed=run.seed + 1)
+    in_distribution = sum(row["correct"] for row in check) / sum(row["total"] for row in check)
+    about = {
+        "arm": run.arm,
+        **columns(run.spec),
+        "seed": run.seed,
+        "solved": in_distribution >= GATE,
+        "in_distribution": in_distribution,
+        "updates": trained.updates,
+        "updates_to_gate": math.nan if trained.updates_to_gate is None else trained.updates_to_gate,
+        "seconds": trained.seconds,
+        "seconds_to_gate": math.nan if trained.seconds_to_gate is None else trained.seconds_to_gate,
+    }
+    rows = []
+    for probe in probes:
+        probed, task = model, probe.task or run.spec.task
+        if probe.position is not None:
+            probed = with_position(model, probe.position)
+        if probe.tune is not None:
+            probed = with_position(probed, probed.spec.position)
+            train(probed, task, probe.tune, seed=run.seed + 1_000_000)
+        for length in probe.lengths:
+            found = recall_rows(probed, task, length, probe.questions, seed=run.seed, text=probe.text)
+            rows += [{**about, "probe": probe.name, **row} for row in found]
+    _store(lambda: save_json(path, {"rows": rows}))
+    return rows
+
+
+def _work(run: Run, probes: Sequence[Probe], environment: dict[str, str]) -> list[dict[str, Any]]:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    return measure(run, probes)
+
+
+def run(
+    runs: Sequence[Run],
+    *,
+    name: str,
+    lengths: Sequence[int] | None = None,
+    questions: int = 256,
+    probes: Sequence[Probe] = (),
+    text: bool = False,
+    by_gap: bool = False,
+    workers: int | None = None,
+) -> pd.DataFrame:
+    """Train and measure `runs` and return the tidy frame: one row a run, probe and length (`by_gap`: and octave).
+
+    Give `lengths` (and `questions` at each) for recall as trained, or `probes` for anything else. Runs go in parallel
+    over processes, one thread each, `workers` of them (all cores; one on a GPU); every finished run is cached at once,
+    so that an interrupted call resumes. `name` files the table under the running chapter.
+    Raises ValueError if there is nothing to run or to measure.
+    """
+    if lengths is not None:
+        probes = [Probe(lengths=tuple(lengths), questions=questions, text=text), *probes]
+    if not runs or not probes:
+        raise ValueError(
+            f"run {name!r} got {len(runs)} runs and {len(probes)} probes; allowed is at least one of each."
+        )
+    gpu = runtime.device().type == "cuda"
+    jobs = 1 if gpu else min(workers or runtime.cores(), len(runs))
+    environment = {"LCBOOK_SCALE": runtime.scale(), "LCBOOK_CACHE": str(runtime.cache_dir())}
+    tables: list[list[dict[str, Any]] | None] = [None] * len(runs)
+    with tqdm(total=len(runs), desc=name, unit="run", mininterval=1.0) as bar:
+        if jobs == 1:
+            done: Iterable[Any] = ((i, measure(one, probes)) for i, one in enumerate(runs))
+        else:
+            done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
+                joblib.delayed(_numbered)(i, one, probes, environment) for i, one in enumerate(runs)
+            )
+        for i, rows in done:
+            tables[i] = rows
+            bar.update()
+    frame = pd.DataFrame([row for rows in tables if rows for row in rows])
+    if not by_gap:
+        frame = _pool_gaps(frame)
+    runtime.session.tables[name] = frame
+    return frame
+
+
+def _pool_gaps(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add up the octaves of the gap, so that each run, probe and length has one row; the gap is then 0."""
+    keys = [name for name in frame.columns if name not in ("gap", "correct", "total")]
+    pooled = frame.groupby(keys, sort=False, dropna=False)[["correct", "total"]].sum().reset_index()
+    return pooled.assign(gap=0)[list(frame.columns)]
+
+
+def _numbered(
+    i: int, run: Run, probes: Sequence[Probe], environment: dict[str, str]
+) -> tuple[int, list[dict[str, Any]]]:
+    return i, _work(run, probes, environment)

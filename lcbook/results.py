@@ -1,0 +1,214 @@
+"""Results: digests of specs, files that are written whole or not at all, and committed reference runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from lcbook import runtime
+
+# Raise this when numbers move: cached and committed runs of another version are stale.
+COMPUTE_VERSION = 1
+
+
+class DamagedFileError(ValueError):
+    """A results file that is cut short, edited by hand, or no results file at all."""
+
+
+def canonical(value: Any) -> Any:
+    """Return `value` (dataclasses, containers, numbers, strings) as plain JSON data, class names included."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [canonical(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(
+        f"value is a {type(value).__name__}; allowed in a spec are dataclasses, containers and plain values."
+    )
+
+
+def digest(*values: Any) -> str:
+    """Return 16 hexadecimal digits that identify `values` and the version of the computation."""
+    text = json.dumps([COMPUTE_VERSION, *map(canonical, values)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all. Raises OSError where the folder cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _checksum(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def save_json(path: Path, body: dict[str, Any]) -> None:
+    """Write `body` with its checksum, atomically. NaN is stored as null."""
+    body = json.loads(json.dumps(_without_nan(body)))
+    write_bytes(path, json.dumps({"checksum": _checksum(body), "body": body}, indent=None).encode() + b"\n")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(v) for v in value]
+    return value
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Return the body of a file that `save_json` wrote.
+
+    Raises DamagedFileError if it is cut short, edited or of another kind, FileNotFoundError if it is not there.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf8"))
+        body, checksum = stored["body"], stored["checksum"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is no complete results file ({error}).") from error
+    if _checksum(body) != checksum:
+        raise DamagedFileError(f"{path} was changed after it was written: its checksum does not match.")
+    return body
+
+
+def pack_weights(state: dict[str, torch.Tensor]) -> bytes:
+    """Return a state dict as bytes, followed by their SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest()
+
+
+def unpack_weights(data: bytes, name: str) -> dict[str, torch.Tensor]:
+    """Return the state dict that `pack_weights` packed; raises DamagedFileError, naming `name`, if it is damaged."""
+    body, checksum = data[:-32], data[-32:]
+    if hashlib.sha256(body).digest() != checksum:
+        raise DamagedFileError(f"{name} is no complete weights file: its checksum does not match.")
+    return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
+
+
+def provenance(seconds: float) -> dict[str, Any]:
+    """Return where and when a result was made: commit, versions, device, scale, seconds, peak memory, date."""
+    here = Path(__file__).resolve().parent
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    if torch.cuda.is_available() and runtime.device().type == "cuda":
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = 1024 * sum(
+            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+    return {
+        "commit": found.stdout.strip() or None,
+        "device": runtime.device_name(),
+        "machine": runtime.device_description(),
+        "scale": runtime.scale(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "seconds": round(seconds, 1),
+        "peak_memory_mib": round(peak / 2**20),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A committed run of one chapter on one device: `status` is "current", "stale" or "damaged"."""
+
+    chapter: str
+    device: str
+    status: str
+    provenance: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    claims: tuple[dict[str, Any], ...]
+
+    @property
+    def label(self) -> str:
+        """The run's name on the page: machine, scale and date."""
+        return f"{self.provenance['machine']}, {self.provenance['scale']} scale, {self.provenance['date']}"
+
+
+def folder() -> Path:
+    """Return the folder of committed runs: in a checkout `results/`, in an installed package its copy."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "results"
+    return checkout if checkout.is_dir() else package / "_results"
+
+
+def save_reference(
+    chapter: str, tables: dict[str, pd.DataFrame], claims: list[dict[str, Any]], seconds: float
+) -> Path:
+    """Write the tables and verdicts of a chapter under results/<device>/ and return the path."""
+    path = folder() / runtime.device_name() / f"{chapter}.json"
+    body = {
+        "compute_version": COMPUTE_VERSION,
+        "provenance": provenance(seconds),
+        "tables": {name: _packed(table) for name, table in tables.items()},
+        "claims": claims,
+    }
+    save_json(path, body)
+    return path
+
+
+def _packed(table: pd.DataFrame) -> dict[str, Any]:
+    """Return a table as columns, a column of one value stored once."""
+    same = [name for name in table.columns if table[name].nunique(dropna=False) == 1]
+    return {
+        "rows": len(table),
+        "constant": {name: table[name].tolist()[0] for name in same},
+        "columns": table.drop(columns=same).to_dict(orient="list"),
+        "order": list(table.columns),
+    }
+
+
+def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
+    frame = pd.DataFrame(stored["columns"], index=range(stored["rows"]))
+    return frame.assign(**stored["constant"])[stored["order"]]
+
+
+def references(chapter: str) -> list[Reference]:
+    """Return the committed runs of a chapter, one for each device, damaged and stale ones marked as such."""
+    found = []
+    for path in sorted(folder().glob(f"*/{chapter}.json")):
+        try:
+            body = load_json(path)
+        except DamagedFileError:
+            found.append(Reference(chapter, path.parent.name, "damaged", {}, {}, ()))
+            continue
+        status = "current" if body["compute_version"] == COMPUTE_VERSION else "stale"
+        tables = {name: _unpacked(stored) for name, stored in body["tables"].items()}
+        found.append(
+            Reference(chapter, path.parent.name, status, body["provenance"], tables, tuple(body["claims"]))
+        )
+    return found

@@ -1,0 +1,120 @@
+"""Where a run happens: device, scale, threads, cache folder, and the clock of a chapter.
+
+`at()` is the only place where a chapter names a scale, so the same cell serves a test, a laptop and a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SCALES = ("smoke", "live", "full", "gpu")
+BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
+
+
+@dataclass
+class Session:
+    """What the running chapter has produced so far: its tables by name and its judged claims."""
+
+    chapter: str = ""
+    started: float = field(default_factory=time.perf_counter)
+    tables: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[Any] = field(default_factory=list)
+
+
+session = Session()
+
+
+def scale() -> str:
+    """Return the scale in force: `LCBOOK_SCALE` if set, else "gpu" where CUDA is there, else "live".
+
+    Raises ValueError if `LCBOOK_SCALE` names no scale.
+    """
+    named = os.environ.get("LCBOOK_SCALE", "")
+    if not named:
+        return "gpu" if torch.cuda.is_available() else "live"
+    if named not in SCALES:
+        raise ValueError(f"LCBOOK_SCALE is {named!r}; allowed are {', '.join(SCALES)}.")
+    return named
+
+
+def at(**by_scale: Any) -> Any:
+    """Return the value for the scale in force; a missing one falls back to the nearest on its left.
+
+    `at(smoke=1, live=5)` is 1 at smoke and 5 at live, full and gpu. Where nothing stands on the left, the
+    first value on the right is taken. Raises ValueError for a scale that does not exist, or for none.
+    """
+    unknown = sorted(set(by_scale) - set(SCALES))
+    if unknown or not by_scale:
+        raise ValueError(f"at() got {unknown or 'no scale'}; allowed are {', '.join(SCALES)}.")
+    here = SCALES.index(scale())
+    left = [name for name in SCALES[: here + 1] if name in by_scale]
+    right = [name for name in SCALES[here + 1 :] if name in by_scale]
+    return by_scale[left[-1] if left else right[0]]
+
+
+def doubling(start: int, stop: int) -> tuple[int, ...]:
+    """Return start, 2 start, 4 start, ... up to and including `stop` if it is reached exactly.
+
+    Raises ValueError unless 1 <= start <= stop.
+    """
+    if not 1 <= start <= stop:
+        raise ValueError(f"doubling() got start {start} and stop {stop}; allowed is 1 <= start <= stop.")
+    lengths = []
+    while start <= stop:
+        lengths.append(start)
+        start *= 2
+    return tuple(lengths)
+
+
+def device() -> torch.device:
+    """Return the device that runs compute on: CUDA at gpu scale where it is there, else the CPU."""
+    return torch.device("cuda" if scale() == "gpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """Return the name under which this machine's results are filed: "cpu", or the GPU's own name as a slug."""
+    if device().type == "cpu":
+        return "cpu"
+    return torch.cuda.get_device_name().lower().replace(" ", "-")
+
+
+def device_description() -> str:
+    """Return the machine in words, for provenance and for the line that `setup` prints."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {cores()} cores, {platform.machine()}"
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_dir() -> Path:
+    """Return the folder of cached runs and live verdicts: `LCBOOK_CACHE`, else ~/.cache/lcbook. Not created here."""
+    return Path(os.environ.get("LCBOOK_CACHE") or Path.home() / ".cache" / "lcbook")
+
+
+def setup(chapter: str) -> None:
+    """Begin a chapter: start its clock, forget earlier tables, and print device, scale and time budget."""
+    global session
+    session = Session(chapter)
+    torch.set_num_threads(cores())
+    torch.set_float32_matmul_precision("highest")
+    minutes = BUDGET_SECONDS[scale()] / 60
+    print(
+        f"{chapter}: {device_description()}; scale {scale()}; at most {minutes:.2g} minutes from a cold cache"
+    )
+
+
+def finish() -> None:
+    """End a chapter: print the time it took beside its budget."""
+    taken = time.perf_counter() - session.started
+    print(f"{session.chapter}: {taken:.0f} s of {BUDGET_SECONDS[scale()]} s at scale {scale()}")
