@@ -105,11 +105,15 @@ def recall(seeds: Sequence[int] = (0, 1, 2), arms: Sequence[Arm] = ARMS) -> pd.D
     torch.set_num_threads(1)
     try:
         rate = matmul_rate()
-        rows = [{"arm": arm.name, "seed": seed, **time_to_gate(arm, seed, rate)} for arm in arms for seed in seeds]
+        rows = [
+            {"arm": arm.name, "seed": seed, **time_to_gate(arm, seed, rate)} for arm in arms for seed in seeds
+        ]
     finally:
         torch.set_num_threads(threads)
     frame = pd.DataFrame(rows)
-    print(f"Multi-query recall, 64 tokens, 4 pairs, to 99 % of the test set; 1 thread, {rate / 1e9:.0f} GFLOP/s in matrix products.")
+    print(
+        f"Multi-query recall, 64 tokens, 4 pairs, to 99 % of the test set; 1 thread, {rate / 1e9:.0f} GFLOP/s in matrix products."
+    )
     print(f"Medians of {len(seeds)} seeds (all updates in brackets); seconds include the tests.")
     print(f"{'':21}{'updates':>9}{'seconds':>9}{'tokens/s':>10}{'share of rate':>15}")
     for name, runs in frame.groupby("arm", sort=False):

@@ -35,7 +35,9 @@ def parameters(spec: ModelSpec, vocabulary: int) -> int:
     if vocabulary < 1:
         raise ValueError(f"vocabulary is {vocabulary}; allowed is 1 or more.")
     width, kv_width = spec.width, _kv_width(spec)
-    attention = 2 * width * width + 2 * width * kv_width + spec.key_shift * kv_width + spec.qk_norm * spec.heads
+    attention = (
+        2 * width * width + 2 * width * kv_width + spec.key_shift * kv_width + spec.qk_norm * spec.heads
+    )
     mlp = 3 * width * spec.mlp + width if spec.mlp else 0
     return vocabulary * width + _table(spec) + spec.layers * (attention + width + mlp) + width
 

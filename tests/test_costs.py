@@ -66,7 +66,9 @@ def test_operations_are_those_that_torch_counts(spec, answers):
 
 def test_costs_grow_as_they_should():
     def flops(length, answers):
-        return costs.forward_flops(ModelSpec(position=NoPosition()), 19, batch=1, length=length, answers=answers)
+        return costs.forward_flops(
+            ModelSpec(position=NoPosition()), 19, batch=1, length=length, answers=answers
+        )
 
     assert flops(2**20, None) / flops(2**19, None) > 3.9  # quadratic with a query at every place
     assert flops(2**20, 4) / flops(2**19, 4) < 2.01  # linear with a fixed number of queries

@@ -1,0 +1,257 @@
+"""Tasks: an oracle that reads the sequence scores 100 %, a guesser scores chance, and the numbers of MQAR are zoology's."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+
+from lcbook.tasks import MQAR, KeyValueRecall, mqar
+
+TASKS = {
+    "plain": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17),
+    "start": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, depth=0.0),
+    "middle": KeyValueRecall(pairs=5, queries=1, keys=13, values=11, filler=17, depth=0.5),
+    "end": KeyValueRecall(pairs=5, queries=5, keys=13, values=11, filler=17, depth=1.0),
+    "competing": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, competing=0.7),
+    "crowded": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, competing=1.0, depth=0.3),
+    "text": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, text=True),
+    "mqar": MQAR(vocabulary=97, pairs=5, examples=331, seed=3),
+}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def look_up(tokens, at):
+    """Read the answers from the sequences alone: the token after the latest earlier place of the same key."""
+    answers, gaps = torch.empty_like(at), torch.empty_like(at)
+    for row, places in enumerate(at.tolist()):
+        for column, place in enumerate(places):
+            earlier = (tokens[row, :place] == tokens[row, place]).nonzero()
+            assert len(earlier) == 1, "a key that is asked for stands exactly once before its question"
+            answers[row, column] = tokens[row, earlier[0, 0] + 1]
+            gaps[row, column] = place - earlier[0, 0]
+    return answers, gaps
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("length", [38, 61])
+def test_an_oracle_scores_all(name, length):
+    if name == "mqar":
+        length -= length % 2
+    batch = TASKS[name].sample(53, length, generator())
+    assert batch.tokens.shape == (53, length)
+    assert batch.tokens.min() >= 0
+    assert batch.tokens.max() < TASKS[name].vocabulary
+    answers, gaps = look_up(batch.tokens, batch.at)
+    assert torch.equal(answers, batch.answers)
+    assert torch.equal(gaps, batch.gap)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_guesser_scores_chance(name):
+    task = TASKS[name]
+    if name == "mqar":  # a set is fixed, so a larger one
+        task = MQAR(vocabulary=97, pairs=5, examples=2219, seed=3)
+    batch = torch.cat([task.sample(317, 60, generator(seed)).answers for seed in range(7)]).flatten()
+    count = round(1 / task.chance)
+    # Every value is asked for at the same rate: five standard errors around chance hold the score of any guess.
+    scores = torch.bincount(batch - batch.min(), minlength=count).double() / len(batch)
+    assert len(scores) == count
+    assert (scores - task.chance).abs().max() < 5 * (task.chance * (1 - task.chance) / len(batch)) ** 0.5
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_generator_alone_decides(name):
+    one, same, other = (TASKS[name].sample(7, 60, generator(seed)) for seed in (5, 5, 6))
+    torch.manual_seed(1)
+    for field in ("tokens", "at", "answers", "gap"):
+        assert torch.equal(getattr(one, field), getattr(same, field))
+    assert not torch.equal(one.tokens, other.tokens)
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "mqar"])
+def test_layout_of_a_sequence(name):
+    task = TASKS[name]
+    batch = task.sample(53, 61, generator())
+    context = 61 - 2 * task.queries
+    assert batch.at.tolist() == [[context + 2 * i for i in range(task.queries)]] * 53
+    assert torch.equal(batch.tokens.gather(1, batch.at + 1), batch.answers)
+    assert (batch.answers // task.keys == 1).logical_or(batch.answers == task.keys + task.values - 1).all()
+    kinds = torch.bucketize(batch.tokens, torch.tensor([task.keys, task.keys + task.values]), right=True)
+    bound = (kinds[:, :context] == 0).sum(1)
+    if not task.competing:
+        assert (bound == task.pairs).all()
+    is_key = kinds[:, :-1] == 0
+    assert (kinds[:, 1:][is_key] == 1).all(), "a value follows each key"
+    assert ((kinds == 1).sum(1) == (kinds == 0).sum(1)).all()
+
+
+def test_depth_places_the_first_pair():
+    # 61 tokens, 1 query: a context of 59 has 29 slots of two; depth 1/2 is slot 14, so the key stands at 28, asked at 59
+    gap = TASKS["middle"].sample(31, 61, generator()).gap
+    assert (gap == 59 - 28).all()
+    assert (TASKS["start"].sample(31, 61, generator()).gap[:, 0] == 55).all()
+    # 5 queries: a context of 51 has 25 slots, the last at 48; the first question stands at 51
+    assert (TASKS["end"].sample(31, 61, generator()).gap[:, 0] == 3).all()
+
+
+def test_drawn_depths_are_uniform():
+    task = KeyValueRecall(pairs=3, queries=2, keys=13, values=11, filler=17)
+    batch = task.sample(6007, 30, generator())  # a context of 26: 13 slots
+    slots = (batch.at - batch.gap)[:, 0] // 2
+    share = torch.bincount(slots, minlength=13) / 6007
+    assert len(share) == 13
+    assert (share - 1 / 13).abs().max() < 5 * (1 / 13 * 12 / 13 / 6007) ** 0.5
+    chosen = KeyValueRecall(pairs=3, queries=2, keys=13, values=11, filler=17, depth=0.5)
+    others = (lambda b: (b.at - b.gap)[:, 1] // 2)(chosen.sample(6007, 30, generator()))
+    assert sorted(others.unique().tolist()) == [slot for slot in range(13) if slot != 6]
+
+
+def test_competing_fills_its_share_with_keys_that_are_never_asked():
+    task = KeyValueRecall(pairs=2, queries=2, keys=13, values=11, filler=17, competing=0.6)
+    batch = task.sample(211, 61, generator())  # 57 tokens of context: 28 slots, 17 of them competing
+    context = batch.tokens[:, :57]
+    bound = (context < 13).sum(1)
+    assert bound.min() >= 17
+    assert bound.max() <= 17 + task.pairs
+    asked = batch.tokens.gather(1, batch.at)
+    assert (context[:, :, None] == asked[:, None]).sum(1).eq(1).all()
+    everywhere = KeyValueRecall(pairs=2, queries=2, keys=13, values=11, filler=17, competing=1.0)
+    assert (everywhere.sample(29, 60, generator()).tokens < 24).all()
+
+
+def test_bindings_are_fresh_in_each_sequence():
+    task = TASKS["plain"]
+    batch = task.sample(2003, 60, generator())
+    keys = batch.tokens.gather(1, batch.at).flatten()
+    for key in range(task.keys):
+        assert len(batch.answers.flatten()[keys == key].unique()) == task.values
+
+
+def test_text_is_a_walk_with_two_equally_likely_steps():
+    task = KeyValueRecall(pairs=1, queries=1, keys=13, values=11, filler=17, text=True)
+    tokens = task.sample(307, 59, generator()).tokens
+    both = (tokens[:, 1:] >= 24) & (tokens[:, :-1] >= 24)
+    steps = ((tokens[:, 1:] - tokens[:, :-1]) % 17)[both]
+    assert sorted(steps.unique().tolist()) == [1, 3]
+    assert abs((steps == 1).double().mean() - 0.5) < 5 * 0.5 / len(steps) ** 0.5
+    noise = (
+        KeyValueRecall(pairs=1, queries=1, keys=13, values=11, filler=17).sample(307, 59, generator()).tokens
+    )
+    assert len(noise[noise >= 24].unique()) == 17
+    assert len(tokens[tokens >= 24].unique()) == 17
+
+
+def test_vocabulary_and_chance():
+    task = KeyValueRecall(keys=13, values=11, filler=17)
+    assert (task.vocabulary, task.chance) == (41, 1 / 11)
+    assert (MQAR(vocabulary=97).vocabulary, MQAR(vocabulary=97).chance) == (97, 1 / 49)
+
+
+def test_with_pairs_keeps_queries_possible():
+    assert KeyValueRecall(pairs=8, queries=4).with_pairs(3) == KeyValueRecall(pairs=3, queries=3)
+    assert KeyValueRecall(pairs=3, queries=2).with_pairs(7) == KeyValueRecall(pairs=7, queries=2)
+    assert MQAR(pairs=3).with_pairs(7) == MQAR(pairs=7)
+
+
+def test_batch_moves_to_a_device():
+    moved = TASKS["plain"].sample(3, 40, generator()).to(torch.device("meta"))
+    assert {x.device.type for x in (moved.tokens, moved.at, moved.answers, moved.gap)} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"pairs": 0}, "pairs is 0"),
+        ({"queries": 0}, "queries is 0"),
+        ({"keys": 0}, "keys is 0"),
+        ({"values": -1}, "values is -1"),
+        ({"filler": 0}, "filler is 0"),
+        ({"pairs": 14, "keys": 13}, "pairs is 14; allowed is at most 13 with 13 keys"),
+        ({"pairs": 13, "keys": 13, "competing": 0.1}, "pairs is 13; allowed is at most 12 with 13 keys"),
+        ({"pairs": 3, "queries": 4}, r"queries is 4; allowed is at most pairs \(3\)"),
+        ({"depth": 1.1}, "depth is 1.1"),
+        ({"depth": -0.1}, "depth is -0.1"),
+        ({"competing": 1.1}, "competing is 1.1"),
+        ({"competing": -0.1}, "competing is -0.1"),
+    ],
+)
+def test_impossible_tasks_are_named(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        KeyValueRecall(**wrong)
+
+
+def test_pairs_must_fit_the_length():
+    task = KeyValueRecall(pairs=5, queries=3)
+    assert task.sample(1, 16, generator()).tokens.shape == (1, 16)
+    with pytest.raises(ValueError, match="length is 15; allowed is batch >= 1 and length >= 16"):
+        task.sample(1, 15, generator())
+    with pytest.raises(ValueError, match="batch is 0"):
+        task.sample(0, 16, generator())
+    assert KeyValueRecall(pairs=13, queries=3, keys=13).sample(2, 32, generator()).tokens.shape == (2, 32)
+
+
+# Digests of what zoology's own generator returned at commit dbcb60d: inputs, then labels, as little-endian int64.
+ZOOLOGY = {
+    (256, 1000, 64, 1, 4, 0.01): "2ae83eda8e552c0e335cba11a001b940ef86281fdb24469dc27849eb35bb2dea",
+    (67, 101, 62, 0, 5, 0.01): "4478bd31b9d82ce490170388f984c17c39c1e0a466bfd9175606eab0ae83111f",
+    (67, 101, 62, 1, 5, 0.01): "6423d52a509c5e485b1220e4bf6461453dc29e1a3cbf3fe542bdf7b6a488b4ff",
+    (67, 101, 62, 2**32 - 1, 5, 0.01): "5dbf0b153fc4ba29beff4ae3e0b72925c6a865f67d09635a7cec14dfaf91726e",
+    (512, 97, 256, 12345, 31, 0.01): "88c86390f6aa5d590b4ff1ab5d8faf800b97a0adf8db3bd69366e7aa4669c78c",
+    (257, 53, 34, 7, 3, 1.0): "aa77268463a32f566874058ed073dad5f935359ab5ea36675b7e93ae18862b20",
+    (12, 50, 10, 3, 2, 0.3): "2f8b9c28084dbb644c4e436b2ea3a65ef82c47047290b951b8eaa804f90ce60d",
+}
+
+
+@pytest.mark.parametrize("sizes", ZOOLOGY)
+def test_mqar_is_zoologys_number_for_number(sizes):
+    inputs, labels = mqar(*sizes)
+    data = b"".join(x.numpy().astype("<i8").tobytes() for x in (inputs, labels))
+    assert hashlib.sha256(data).hexdigest() == ZOOLOGY[sizes]
+
+
+def test_mqar_leaves_the_global_random_state_alone():
+    np = pytest.importorskip("numpy")
+    np.random.seed(11)
+    expected = np.random.rand()
+    np.random.seed(11)
+    mqar(67, 5, 62, 0, 5)
+    assert np.random.rand() == expected
+
+
+def test_mqar_samples_come_from_its_set():
+    task = TASKS["mqar"]
+    whole = task.whole(60)
+    inputs, labels = mqar(97, 331, 60, 3, 5)
+    assert torch.equal(whole.tokens, inputs)
+    assert torch.equal((labels >= 0).sum(1), torch.full((331,), 5))
+    assert torch.equal(labels.gather(1, whole.at), whole.answers)
+    rows = {tuple(row) for row in whole.tokens.tolist()}
+    drawn = [tuple(row) for row in task.sample(300, 60, generator()).tokens.tolist()]
+    assert len(set(drawn)) == 300
+    assert set(drawn) <= rows
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ((256, 0, 64, 0, 4), "num_examples is 0"),
+        ((256, 5, 63, 0, 4), "input_seq_len 63"),
+        ((256, 5, 64, 0, 17), "num_kv_pairs is 17"),
+        ((256, 5, 64, 0, 0), "num_kv_pairs is 0"),
+        ((64, 5, 64, 0, 4), r"vocab_size is 64; allowed is more than input_seq_len \(64\)"),
+        ((256, 5, 64, 0, 4, 0.0), "power_a is 0.0"),
+    ],
+)
+def test_impossible_mqar_is_named(sizes, named):
+    with pytest.raises(ValueError, match=named):
+        mqar(*sizes)
+
+
+def test_more_than_the_set_is_refused():
+    with pytest.raises(ValueError, match=r"batch is 332; allowed is 1 to examples \(331\)"):
+        TASKS["mqar"].sample(332, 60, generator())
