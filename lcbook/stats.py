@@ -108,7 +108,7 @@ def wilson(successes: Any, trials: Any, confidence: Number = 0.95) -> tuple[Any,
     z2 = distributions.norm.ppf(0.5 + confidence / 2) ** 2
     center = (k + z2 / 2) / (n + z2)
     half = np.sqrt(z2 * (np.where(n > 0, k * (n - k) / np.maximum(n, 1), 0) + z2 / 4)) / (n + z2)
-    low = np.where(k == 0, 0.0, np.maximum(center - half, 0.0))
+    low = np.maximum(center - half, 0.0)
     high = np.where(k == n, 1.0, np.minimum(center + half, 1.0))
     return (low, high) if low.ndim else (float(low), float(high))
 
