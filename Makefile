@@ -24,7 +24,7 @@ TESTS :=
 endif
 
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet --no-warn-script-location
-PYTEST := $(PY) -m pytest -n auto --dist loadgroup
+PYTEST := $(PY) -m pytest -n auto
 
 .PHONY: help book test quick check format execute reference serve clean constraints chromium
 
@@ -37,7 +37,7 @@ book: $(PACKAGE) ## execute the chapters (cached) and render _build/html
 test: $(TESTS) chromium ## everything CI runs: chapters from a cold cache, the site, unit and browser tests
 	@rm -rf _build/lcbook _build/.jupyter_cache
 	@LCBOOK_SCALE=live $(PY) tools/book.py build; built=$$?; \
-	$(PYTEST) tests && exit $$built
+	$(PYTEST) --dist loadfile --no-loadscope-reorder tests && exit $$built
 
 quick: $(TESTS) ## unit tests and every chapter at smoke scale
 	@$(PYTEST) -m "not slow and not browser" tests

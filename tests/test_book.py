@@ -29,7 +29,7 @@ FLAGS += ["--disable-background-networking", "--disable-component-update"]
 THEME_FAULTS = {("label-content-name-mismatch", "search-button"), ("region", "navbar-brand")}
 MOST_BYTES = 6_000_000
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
-"""The chapters as notebooks: their shape, their outputs, and that they run: smoke, live, Colab."""
+"""The chapters as notebooks: their shape, their outputs, and that they run."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 
+from tests.processes import plain, run
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 NUMBERED = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
@@ -24,12 +23,10 @@ MOST_LINES = 15
 TAGS = {"setup", "derive", "result", "claim", "exercise", "solution", "colab"}
 TAGS |= {"hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell"}
 TAGS |= {"full-width", "raises-exception", "nbval-check-output"}
-OURS = ("PYTHON", "LCBOOK", "PYTEST", "OMP_", "MPLBACKEND")
 COLAB = """\
 import importlib.util, os
 if importlib.util.find_spec("lcbook") is None:  # on Colab: installs the book's package, leaves torch and numpy as they are
     %pip install -q {os.environ.get("LCBOOK_SOURCE", "git+https://github.com/lcbook/lcbook")}"""  # noqa: E501
-COLAB_PACKAGES = "torch numpy pandas matplotlib seaborn scipy ipywidgets ipykernel nbclient".split()
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
@@ -171,24 +168,12 @@ def test_weighs_little(path: Path):
 # Running ---------------------------------------------------------------------------------------------
 
 
-def plain() -> dict[str, str]:
-    """The environment without what conftest.py and pytest put into it."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-
-
-def run(command: Sequence[object], environment: dict[str, str], place: Path) -> str:
-    """Run a command and return what it prints; fail with all it said."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @each_notebook
 def test_runs_at_smoke_scale(path: Path, tmp_path: Path):
     notebook = read(path)
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}})
-    client.execute(env=plain() | {"LCBOOK_SCALE": "smoke", "LCBOOK_CACHE": str(tmp_path)})
+    environment = plain() | {"LCBOOK_SCALE": "smoke", "LCBOOK_CACHE": str(tmp_path)}
+    client.execute(env=environment, stderr=subprocess.DEVNULL)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
@@ -200,53 +185,3 @@ def test_claims_hold_when_run_again(path: Path):
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-q", "-p", "no:cacheprovider"]
     command += ["--nbval-lax", "--nbval-cell-timeout=1800", f"--nbval-sanitize-with={ROOT}/tests/nbval.cfg"]
     run([*command, path], environment, ROOT)
-
-
-# Colab -----------------------------------------------------------------------------------------------
-
-
-def pip(place: Path, *arguments: object) -> str:
-    """Run pip in a virtual environment and return what it prints."""
-    return run([place / "bin" / "python", "-m", "pip", *arguments], plain(), ROOT)
-
-
-def json_files(folder: Path) -> set[str]:
-    """The names of the JSON files below a folder."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
-
-
-@pytest.fixture(scope="module")
-def like_colab() -> Path:
-    """A virtual environment with what Colab has and no lcbook; kept in _build while the pins stand."""
-    torch = re.findall(r"^torch==.*$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    pins = "\n".join([*torch, (ROOT / "constraints.txt").read_text()])
-    place = ROOT / "_build" / "colab" / f"{zlib.crc32(pins.encode()):08x}"
-    if not (place / "complete").exists():
-        shutil.rmtree(place.parent, ignore_errors=True)
-        run([sys.executable, "-m", "venv", place], plain(), ROOT)
-        (place / "pins.txt").write_text(pins)
-        pip(place, "install", "--quiet", "--constraint", place / "pins.txt", *COLAB_PACKAGES)
-        (place / "complete").touch()
-    pip(place, "uninstall", "--quiet", "--yes", "lcbook", "joblib", "jaxtyping", "tqdm")
-    return place
-
-
-@each_notebook
-@pytest.mark.slow
-@pytest.mark.xdist_group("colab")
-def test_runs_on_colab(path: Path, like_colab: Path, tmp_path: Path):
-    """The first cell installs the package beside what is there, and the notebook then runs by itself."""
-    before = set(pip(like_colab, "freeze", "--exclude", "lcbook").splitlines())
-    shutil.copy(path, tmp_path)
-    environment = plain() | {
-        "LCBOOK_SOURCE": str(ROOT),
-        "LCBOOK_SCALE": "smoke",
-        "LCBOOK_CACHE": str(tmp_path / "cache"),
-        "VIRTUAL_ENV": str(like_colab),
-        "PATH": f"{like_colab / 'bin'}{os.pathsep}{os.environ['PATH']}",
-    }
-    run([like_colab / "bin" / "jupyter-execute", "--timeout=300", path.name], environment, tmp_path)
-    changed = before - set(pip(like_colab, "freeze").splitlines())
-    assert not changed, f"the first cell replaced what Colab had: {changed}"
-    package = next(like_colab.glob("lib/python*/site-packages/lcbook"))
-    assert json_files(package / "_results") == json_files(ROOT / "results"), "the reference runs travel along"

@@ -94,7 +94,7 @@ def execute(paths: list[Path]) -> int:
             resources={"metadata": {"path": str(path.parent)}},
         )
         try:
-            client.execute()
+            client.execute(stderr=subprocess.DEVNULL)  # the kernel's own log, not the cells' output
         except CellExecutionError as error:
             print(f"{error}\n{path} stays as it was.", file=sys.stderr)
             return 1
