@@ -180,7 +180,8 @@ def mqar(
         labels -100 -100 -100 -100 -100 -100   v2 -100 -100 -100   v7 -100 -100 -100 -100 -100
 
     Keys are 1 .. vocab_size/2 - 1, values the tokens from vocab_size/2 on, both distinct within a sequence. A key
-    returns at an even distance 2 g from the end of the pairs, g drawn without replacement, P(g) ~ (g + 1)^(power_a - 1).
+    returns at an even distance 2 g from the end of the pairs, g drawn without replacement with a probability
+    proportional to (g + 1)^(power_a - 1).
     Raises ValueError for sizes that leave a sequence impossible.
     Source: Arora et al. 2023, arXiv 2312.04927 (Zoology), their generator with random_non_queries=False.
     """

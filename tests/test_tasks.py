@@ -1,4 +1,4 @@
-"""Tasks: an oracle that reads the sequence scores 100 %, a guesser scores chance, and the numbers of MQAR are zoology's."""
+"""Tasks: an oracle that reads the sequence scores 100 %, a guesser scores chance, MQAR has zoology's numbers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_layout_of_a_sequence(name):
 
 
 def test_depth_places_the_first_pair():
-    # 61 tokens, 1 query: a context of 59 has 29 slots of two; depth 1/2 is slot 14, so the key stands at 28, asked at 59
+    # 61 tokens, 1 query: a context of 59 has 29 slots of two; depth 1/2 is slot 14, so a key at 28, asked at 59
     gap = TASKS["middle"].sample(31, 61, generator()).gap
     assert (gap == 59 - 28).all()
     assert (TASKS["start"].sample(31, 61, generator()).gap[:, 0] == 55).all()

@@ -1,0 +1,216 @@
+"""Training: the schedule by hand, the gate, the budget, curricula, and the same bits from the same seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from lcbook.model import ModelSpec, build
+from lcbook.positions import Learned, Randomized
+from lcbook.tasks import Batch, KeyValueRecall
+from lcbook.train import ANSWERS_AT_GATE, TrainSpec, learning_rate, losses, train
+
+SMALL = ModelSpec(width=14)
+TASK = KeyValueRecall(pairs=2, queries=2, keys=5, values=3, filler=2)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A task that a model learns in a few updates: the answer is always token 1. It counts what it is asked for."""
+
+    seen: list
+    pairs: int = 7
+
+    vocabulary = 3
+    chance = 0.5
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        self.seen.append((batch, length, self.pairs))
+        tokens = torch.randint(3, (batch, length), generator=generator)
+        at = torch.arange(length - 5, length).expand(batch, 5)
+        return Batch(tokens, at, torch.ones_like(at), at)
+
+    def with_pairs(self, pairs: int) -> Repeat:
+        return replace(self, pairs=pairs)
+
+
+def test_learning_rate_worked_by_hand():
+    spec = TrainSpec(updates=100, lr=2.0, warmup=0.1)
+    assert learning_rate(spec, 0) == pytest.approx(0.2)
+    assert learning_rate(spec, 4) == pytest.approx(1.0)
+    assert learning_rate(spec, 9) == pytest.approx(2.0)
+    assert learning_rate(spec, 10) == pytest.approx(2.0)
+    assert learning_rate(spec, 55) == pytest.approx(1.1)  # halfway between 2 and 0.2
+    assert learning_rate(spec, 25) == pytest.approx(0.2 + 0.9 * (1 + math.cos(math.pi / 6)))
+    assert learning_rate(spec, 99) == pytest.approx(0.2, rel=0.01)
+    assert learning_rate(TrainSpec(updates=1, lr=2.0, warmup=0.0), 0) == pytest.approx(2.0)
+    rates = [learning_rate(spec, update) for update in range(10, 100)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_losses_worked_by_hand():
+    model = build(SMALL, 3, 0)
+    tokens = torch.tensor([[0, 1, 1, 2]])
+    batch = Batch(tokens, torch.tensor([[1, 2]]), torch.tensor([[1, 0]]), torch.tensor([[1, 1]]))
+    with torch.no_grad():
+        p = model(tokens).softmax(-1)[0]
+        answer = -(p[1, 1].log() + p[2, 0].log()) / 2
+        every = -(p[0, 1].log() + p[1, 1].log() + p[2, 2].log()) / 3
+        right = int(p[1].argmax() == 1) + int(p[2].argmax() == 0)
+        loss, count = losses(model, batch, torch.arange(4)[None], 0.0)
+        both, same = losses(model, batch, torch.arange(4)[None], 0.7)
+    torch.testing.assert_close(loss, answer)
+    torch.testing.assert_close(both, answer + 0.7 * every)
+    assert count == same == right
+
+
+def test_the_gate_stops_training_when_it_is_told_to():
+    task = Repeat([])
+    spec = TrainSpec(length=11, updates=60, batch=50, lr=3e-2, stop_at_gate=True)
+    trained = train(build(SMALL, 3, 0), task, spec, seed=0)
+    assert trained.updates == trained.updates_to_gate == len(trained.recalls) == len(task.seen) < 60
+    assert 0 < trained.seconds_to_gate <= trained.seconds
+    # the running recall is taken over at least a thousand answers, four batches of 250 here
+    last = trained.recalls[-ANSWERS_AT_GATE // 250 :]
+    assert sum(last) / len(last) >= 0.99
+    before = trained.recalls[-ANSWERS_AT_GATE // 250 - 1 : -1]
+    assert sum(before) / len(before) < 0.99 or trained.updates == 4
+    whole = train(build(SMALL, 3, 0), Repeat([]), replace(spec, stop_at_gate=False), seed=0)
+    assert whole.updates == len(whole.recalls) == 60
+    assert whole.updates_to_gate == trained.updates_to_gate
+    assert whole.seconds_to_gate < whole.seconds
+    assert whole.recalls[: trained.updates] == trained.recalls
+
+
+def test_a_budget_that_is_too_small_never_reaches_the_gate():
+    spec = TrainSpec(length=11, updates=3, batch=50, stop_at_gate=True)
+    trained = train(build(SMALL, 3, 0), Repeat([]), spec, seed=0)
+    assert (trained.updates, trained.updates_to_gate, trained.seconds_to_gate) == (3, None, None)
+
+
+def test_a_perfect_batch_is_not_yet_a_thousand_answers():
+    model = build(SMALL, 3, 0)
+    train(model, Repeat([]), TrainSpec(length=11, updates=100, batch=50, lr=3e-2), seed=0)
+    trained = train(
+        model, Repeat([]), TrainSpec(length=11, updates=50, batch=10, lr=1e-5, stop_at_gate=True), seed=1
+    )
+    assert trained.recalls[0] == 1
+    assert trained.updates_to_gate == 20  # of 50 answers each
+
+
+def test_training_learns_recall():
+    spec = TrainSpec(length=12, updates=150, batch=64, lr=2e-2)
+    model = build(ModelSpec(width=16), TASK.vocabulary, 0)
+    trained = train(model, TASK, spec, seed=0)
+    assert sum(trained.recalls[:5]) / 5 < 0.6
+    assert sum(trained.recalls[-20:]) / 20 > 0.95
+    assert not model.training
+
+
+def test_curriculum_changes_length_and_pairs_at_ninety_percent():
+    task = Repeat([], pairs=7)
+    spec = TrainSpec(
+        length=23, updates=120, batch=50, lr=3e-2, curriculum=((11, 2), (17, 5)), stop_at_gate=True
+    )
+    trained = train(build(SMALL, 3, 0), task, spec, seed=0)
+    stages = list(dict.fromkeys((length, pairs) for _, length, pairs in task.seen))
+    assert stages == [(11, 2), (17, 5), (23, 7)]
+    assert {batch for batch, _, _ in task.seen} == {50}
+    first = [pairs for _, _, pairs in task.seen].count(2)
+    last = trained.recalls[max(0, first - 4) : first]
+    assert sum(last) / len(last) >= 0.9
+    assert trained.updates_to_gate is not None
+    assert trained.updates_to_gate > first
+    # recall in an earlier stage never counts as the gate
+    stuck = train(build(SMALL, 3, 0), Repeat([]), replace(spec, updates=6, lr=1e-6), seed=0)
+    assert stuck.updates_to_gate is None
+
+
+def test_until_sees_each_update_and_ends_training():
+    calls = []
+
+    def until(update, recall):
+        calls.append((update, recall))
+        return update == 5
+
+    trained = train(
+        build(SMALL, 3, 0), Repeat([]), TrainSpec(length=11, updates=50, batch=10), seed=0, until=until
+    )
+    assert trained.updates == 5
+    assert calls == list(zip(range(1, 6), trained.recalls, strict=True))
+
+
+@pytest.mark.parametrize("position", [Learned(12), Randomized(Learned(31), 31)])
+def test_the_same_seed_gives_the_same_bits(position):
+    spec = TrainSpec(length=12, updates=5, batch=7, text_loss=0.3)
+
+    def weights(seed, **changes):
+        model = build(ModelSpec(width=14, position=position), TASK.vocabulary, 3)
+        trained = train(model, TASK, replace(spec, **changes), seed=seed)
+        return trained.recalls, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    recalls, first = weights(1)
+    torch.manual_seed(99)
+    torch.rand(5)
+    again, same = weights(1)
+    assert recalls == again
+    assert torch.equal(first, same)
+    for other in (
+        weights(2),
+        weights(1, text_loss=0.0),
+        weights(1, betas=(0.8, 0.95)),
+        weights(1, weight_decay=0.5),
+    ):
+        assert not torch.equal(first, other[1])
+
+
+def test_text_loss_teaches_the_text():
+    task = KeyValueRecall(pairs=1, queries=1, keys=2, values=2, filler=7, text=True)
+
+    def text_loss(weight):
+        model = build(ModelSpec(width=16, key_shift=False), task.vocabulary, 0)
+        train(model, task, TrainSpec(length=29, updates=60, batch=16, lr=2e-2, text_loss=weight), seed=0)
+        tokens = task.sample(64, 29, torch.Generator().manual_seed(5)).tokens
+        logits = model(tokens)[:, :-1].flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()).item()
+
+    # A uniform guess among the seven filler tokens costs log 7 = 1.95 nats, the walk's two successors log 2 = 0.69.
+    assert text_loss(1.0) < 1.8
+    assert text_loss(0.0) > 2.5
+
+
+def test_gradients_are_clipped(monkeypatch):
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spy(parameters, most):
+        clip(parameters, most)
+        norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    train(build(SMALL, TASK.vocabulary, 0), TASK, TrainSpec(length=12, updates=5, batch=7), seed=0)
+    assert len(norms) == 5
+    assert max(norms) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"length": 0}, "length is 0"),
+        ({"updates": 0}, "updates is 0"),
+        ({"batch": -1}, "batch is -1"),
+        ({"lr": 0.0}, "lr is 0.0"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"warmup": 1.0}, "warmup is 1.0"),
+        ({"warmup": -0.1}, "warmup is -0.1"),
+        ({"betas": (0.9, 1.0)}, "betas is"),
+        ({"curriculum": ((65, 2),)}, r"curriculum has \(65, 2\)"),
+        ({"curriculum": ((32, 0),)}, r"curriculum has \(32, 0\)"),
+    ],
+)
+def test_impossible_training_is_named(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        TrainSpec(**wrong)
