@@ -6,6 +6,7 @@ The setting is that of zoology's basic example: vocabulary 256, 64 tokens, 4 pai
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -29,11 +30,15 @@ EVERY, WORTH_A_TEST = 5, 0.95
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a model and how it is trained."""
+    """One line of the table: a model and how it is trained.
+
+    `scales` are the initial query-key scales of the layers, learned from there (none: the model's own).
+    """
 
     name: str
     model: ModelSpec
     train: TrainSpec
+    scales: tuple[float, ...] = ()
 
 
 ARMS = (
@@ -81,6 +86,9 @@ def time_to_gate(arm: Arm, seed: int, rate: float) -> dict[str, float]:
     """
     TRAINING.whole(LENGTH), TEST.whole(LENGTH)
     model = build(arm.model, TRAINING.vocabulary, seed)
+    learned = [parameter for name, parameter in model.named_parameters() if name.endswith("log_scale")]
+    for log_scale, scale in zip(learned, arm.scales, strict=False):
+        torch.nn.init.constant_(log_scale, math.log(scale))
 
     def passed(update: int, recall: float) -> bool:
         return update % EVERY == 0 and recall >= WORTH_A_TEST and recall_on_test(model) >= GATE
@@ -91,7 +99,7 @@ def time_to_gate(arm: Arm, seed: int, rate: float) -> dict[str, float]:
     )
     recall = recall_on_test(model)
     return {
-        "updates": trained.updates if recall >= GATE else float("nan"),
+        "updates": float(trained.updates) if recall >= GATE else float("nan"),
         "seconds": trained.seconds,
         "tokens_per_second": trained.updates * arm.train.batch * LENGTH / trained.seconds,
         "share": flops / trained.seconds / rate,
@@ -111,15 +119,14 @@ def recall(seeds: Sequence[int] = (0, 1, 2), arms: Sequence[Arm] = ARMS) -> pd.D
     finally:
         torch.set_num_threads(threads)
     frame = pd.DataFrame(rows)
-    print(
-        f"Multi-query recall, 64 tokens, 4 pairs, to 99 % of the test set; 1 thread, {rate / 1e9:.0f} GFLOP/s in matrix products."
-    )
-    print(f"Medians of {len(seeds)} seeds (all updates in brackets); seconds include the tests.")
-    print(f"{'':21}{'updates':>9}{'seconds':>9}{'tokens/s':>10}{'share of rate':>15}")
+    print("Multi-query recall, vocabulary 256, 64 tokens, 4 pairs: training to 99 % of the test set")
+    print(f"One thread; {rate / 1e9:.0f} GFLOP/s measured in matrix products (share: of that rate)")
+    print(f"Medians of {len(seeds)} seeds (their updates in brackets); seconds include the tests")
+    print(f"{'':21}{'updates':>9}{'seconds':>9}{'tokens/s':>10}{'share':>8}")
     for name, runs in frame.groupby("arm", sort=False):
         updates, seconds, tokens, share = (
             statistics.median(runs[column]) for column in ("updates", "seconds", "tokens_per_second", "share")
         )
         every = ", ".join(f"{u:.0f}" for u in runs["updates"])
-        print(f"{name:21}{updates:9.0f}{seconds:9.2f}{tokens:10,.0f}{share:15.0%}  [{every}]")
+        print(f"{name:21}{updates:9.0f}{seconds:9.2f}{tokens:10,.0f}{share:8.0%}  [{every}]")
     return frame
