@@ -89,12 +89,14 @@ $(TESTS): $(PACKAGE)
 	@$(PIP) -r requirements-test.txt
 	@rm -f $(VENV)/.tests-* && touch $@
 
+BROWSER = { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
 chromium:
-	@command -v chromium >/dev/null || test ! -x "$$(command -v apt-get)" || test "$$(id -u)" != 0 || { \
+	@$(BROWSER) >/dev/null || test ! -x "$$(command -v apt-get)" || test "$$(id -u)" != 0 || { \
 		echo "Installing Debian's chromium for the browser tests"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; } \
-			>/tmp/lcbook-apt.log 2>&1 || tail -n 5 /tmp/lcbook-apt.log; }
-	@command -v chromium >/dev/null || { echo "The browser tests need Chromium at the command chromium;" \
+			>$(VENV)/apt.log 2>&1 || tail -n 5 $(VENV)/apt.log; }
+	@$(BROWSER) >/dev/null || { echo "The browser tests need Chromium at the command chromium;" \
 		"on Debian, as root: apt-get update && apt-get install chromium"; exit 1; }
 
 constraints: $(TESTS) # pin what the requirements bring along, from this environment
