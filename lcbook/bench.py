@@ -46,6 +46,7 @@ ARMS = (
         "2 layers plain",
         ModelSpec(layers=2, heads=4, key_shift=False, position=ALiBi(slope=1.0)),
         TrainSpec(length=LENGTH, updates=800, batch=64, lr=5e-3, warmup=0.0125, betas=(0.8, 0.9)),
+        scales=(2.0, 16.0),  # the first layer goes by position, the second by content
     ),
     Arm(
         "2 layers, key shift",
