@@ -20,14 +20,15 @@ TOKENS_AT_ONCE = 2**17
 
 @dataclass(frozen=True)
 class Probe:
-    """What is measured on trained weights: recall at `lengths`, at least `questions` answers at each.
+    """What is measured on trained weights: recall at `lengths` (none: the run's own training length), at least
+    `questions` answers at each.
 
     `position` replaces the encoding at test time, `tune` trains that changed model briefly before it is measured,
     `task` replaces the task. `text` measures the mean next-token loss as well.
     """
 
     name: str = "as trained"
-    lengths: tuple[int, ...] = (64,)
+    lengths: tuple[int, ...] = ()
     questions: int = 256
     position: Position | None = None
     tune: TrainSpec | None = None
@@ -35,8 +36,8 @@ class Probe:
     text: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"lengths is {self.lengths}; allowed is one length or more, each 1 or more.")
+        if min(self.lengths, default=1) < 1:
+            raise ValueError(f"lengths is {self.lengths}; allowed are lengths of 1 or more.")
         if self.questions < 1:
             raise ValueError(f"questions is {self.questions}; allowed is 1 or more.")
 

@@ -100,8 +100,8 @@ def grid(
     return runs
 
 
-def best(frame: pd.DataFrame, choose: str = "train.lr") -> pd.DataFrame:
-    """Return the rows of each arm's best value of `choose`, judged in distribution alone.
+def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.DataFrame:
+    """Return the rows of each arm's best value of `choose`, judged in distribution alone, and file them as `name`.
 
     Best is the largest share of seeds that reached the gate, then the fewest updates to it (a seed that never did
     counts its whole budget). Recall at longer lengths is never looked at. Raises ValueError for a missing column.
@@ -112,7 +112,9 @@ def best(frame: pd.DataFrame, choose: str = "train.lr") -> pd.DataFrame:
     seeds["taken"] = seeds["updates_to_gate"].fillna(seeds["updates"])
     ranked = seeds.groupby(["arm", choose])[["solved", "taken"]].mean()
     ranked = ranked.sort_values(["solved", "taken"], ascending=[False, True]).reset_index()
-    return frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
+    kept = frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
+    runtime.session.tables[name] = kept
+    return kept
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
@@ -191,7 +193,7 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
             train(probed, task, probe.tune, seed=run.seed + 1_000_000)
-        for length in probe.lengths:
+        for length in probe.lengths or (run.spec.train.length,):
             found = recall_rows(probed, task, length, probe.questions, seed=run.seed, text=probe.text)
             rows += [{**about, "probe": probe.name, **row} for row in found]
     _store(lambda: save_json(path, {"rows": rows}))
@@ -218,7 +220,7 @@ def run(
     """Train and measure `runs` and return the tidy frame: one row a run, probe and length (`by_gap`: and octave).
 
     Give `lengths` (and `questions` at each) for recall as trained, or `probes` for anything else. Runs go in parallel
-    over processes, one thread each, `workers` of them (all cores; one on a GPU); every finished run is cached at once,
+    over processes, one thread each, `workers` of them (all cores; one on a GPU and at smoke scale); every finished run is cached at once,
     so that an interrupted call resumes. `name` files the table under the running chapter.
     Raises ValueError if there is nothing to run or to measure.
     """
@@ -228,8 +230,8 @@ def run(
         raise ValueError(
             f"run {name!r} got {len(runs)} runs and {len(probes)} probes; allowed is at least one of each."
         )
-    gpu = runtime.device().type == "cuda"
-    jobs = 1 if gpu else min(workers or runtime.cores(), len(runs))
+    alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
+    jobs = workers or (1 if alone else min(runtime.cores(), len(runs)))
     environment = {"LCBOOK_SCALE": runtime.scale(), "LCBOOK_CACHE": str(runtime.cache_dir())}
     tables: list[list[dict[str, Any]] | None] = [None] * len(runs)
     with tqdm(total=len(runs), desc=name, unit="run", mininterval=1.0) as bar:

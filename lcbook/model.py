@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lcbook.attention import attend, causal_mask
 from lcbook.normalizers import normalizer as find_normalizer
-from lcbook.positions import NoPosition, Position, PositionEncoding
+from lcbook.positions import TABLE_STD, NoPosition, Position, PositionEncoding
 
 SCORES_AT_ONCE = (
     2**24
@@ -37,7 +37,7 @@ class ModelSpec:
     heads: int = 1
     kv_heads: int = 0
     mlp: int = 0
-    position: Position = NoPosition()  # noqa: RUF009
+    position: Position = NoPosition()
     normalizer: str = "softmax"
     key_shift: bool = True
     qk_norm: bool = True
@@ -181,7 +181,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.spec = spec
         self.embedding = nn.Embedding(vocabulary, spec.width)
-        nn.init.normal_(self.embedding.weight, std=0.5 * spec.width**-0.5)
+        nn.init.normal_(self.embedding.weight, std=TABLE_STD * spec.width**-0.5)
         self.encoding = PositionEncoding(
             spec.position, width=spec.width, heads=spec.heads, head_dim=spec.width // spec.heads
         )

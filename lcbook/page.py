@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from lcbook import claims, results, runtime, stats
 from lcbook.claims import Card, Claim
+from lcbook.stats import Estimate
 
 
 class Reading:
@@ -45,16 +47,25 @@ def reading(text: str, **numbers: Any) -> Reading:
 
 
 def judge(
-    claim: Claim, table: pd.DataFrame, statistic: Callable[[pd.DataFrame], Any], **options: Any
+    claim: Claim, table: pd.DataFrame, effect: Estimate | Callable[[pd.DataFrame], Any], **options: Any
 ) -> Card:
     """Judge a claim on this run, file the verdict, and return its card with the committed verdicts beside it.
 
-    `options` go to `Claim.judge`. A ledger that cannot be written is a warning, not an error.
+    `effect` is a statistic of the table, whose interval is then bootstrapped over seeds (`options` go to
+    `Claim.judge`), or an Estimate that was made from it. The seeds counted are those of the arm that has fewest.
     """
-    verdict = claim.judge(table, statistic, **options)
+    if isinstance(effect, Estimate):
+        verdict = claim.decide(effect, seeds=int(table.groupby("arm")["seed"].nunique().min()))
+    else:
+        verdict = claim.judge(table, effect, **options)
     runtime.session.verdicts.append(verdict)
     if runtime.session.chapter:
-        claims.record(verdict, runtime.session.chapter)
+        try:
+            claims.record(verdict, runtime.session.chapter)
+        except OSError as error:
+            warnings.warn(
+                f"The ledger cannot be written ({error}); the verdict stands on the page.", stacklevel=2
+            )
     return claims.card(verdict, committed_verdicts(runtime.session.chapter))
 
 
@@ -109,7 +120,27 @@ def committed_runs() -> Runs:
     return Runs(results.references(runtime.session.chapter))
 
 
-def n50(frame: pd.DataFrame) -> stats.Estimate:
-    """Return n50 of one arm in tokens over seeds. Raises ValueError as `stats.n50_table`."""
-    row = stats.n50_table(frame.assign(arm="one"), by="arm").iloc[0]
-    return stats.Estimate(row["n50"], row["low"], row["high"], row["censored"])
+def n50(frame: pd.DataFrame, *, per: float = 1.0) -> Estimate:
+    """Return n50 of one arm over seeds, in tokens or in units of `per` tokens. Raises ValueError as `n50_table`."""
+    if frame["arm"].nunique() != 1:
+        raise ValueError(f"frame holds the arms {list(frame['arm'].unique())}; allowed is one.")
+    row = stats.n50_table(frame, by="arm").iloc[0]
+    return Estimate(row["n50"] / per, row["low"] / per, row["high"] / per, row["censored"])
+
+
+def share(frame: pd.DataFrame) -> str:
+    """Return the recall of all rows together as a percentage, for a reading. Raises ValueError for no questions."""
+    if not frame["total"].sum():
+        raise ValueError(f"frame has {len(frame)} rows and no questions; allowed is one question or more.")
+    return f"{100 * frame['correct'].sum() / frame['total'].sum():.0f} %"
+
+
+def check(answer: Any, expected: float, tolerance: float = 1e-6) -> None:
+    """Check an exercise: say that it is open (None), say that it is right, or raise AssertionError if it is not."""
+    if answer is None:
+        print("Not answered yet: replace None.")
+        return
+    assert abs(float(answer) - expected) <= tolerance * max(1.0, abs(expected)), (
+        f"{answer} is not the answer yet."
+    )
+    print("Right.")

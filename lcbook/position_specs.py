@@ -185,7 +185,7 @@ class Sinusoidal:
 class Learned:
     """A trained vector for each of `length` positions, added to the input; there is none beyond.
 
-    Drawn with standard deviation 0.02.  Source: Radford et al. 2019 (GPT-2).
+    Drawn as strong as the tokens enter the model, as in GPT-2.  Source: Radford et al. 2019.
     """
 
     length: int

@@ -131,6 +131,10 @@ def _unique_rows(positions: Int[Tensor, "b t"]) -> Int[Tensor, "rows t"]:
     return positions[:1] if positions.stride(0) == 0 else positions
 
 
+# The model's tokens enter with the same standard deviation, as in GPT-2, where both start at 0.02.
+TABLE_STD = 0.5
+
+
 class PositionEncoding(nn.Module):
     """One encoding, shared by all layers: `add` to the input, `rotate` q and k, or `bias` the scores.
 
@@ -163,7 +167,7 @@ class PositionEncoding(nn.Module):
             case Sinusoidal():
                 require_even("width", width)
             case Learned(length):
-                self._draw_table(length, width, 0.02, generator)
+                self._draw_table(length, width, TABLE_STD, generator)
             case RoPE(base, scaling):
                 inv_freq, self.attention_factor = rope_frequencies(head_dim, base, scaling)
                 self._constants[inv_freq.device] = inv_freq
