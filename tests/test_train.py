@@ -129,6 +129,27 @@ def test_curriculum_changes_length_and_pairs_at_ninety_percent():
     assert stuck.updates_to_gate is None
 
 
+def test_every_stage_is_judged_on_its_own_answers():
+    model = build(SMALL, 3, 0)
+    train(model, Repeat([]), TrainSpec(length=11, updates=100, batch=50, lr=3e-2), seed=0)
+    spec = TrainSpec(
+        length=23, updates=50, batch=50, lr=1e-5, curriculum=((11, 2), (17, 5)), stop_at_gate=True
+    )
+    trained = train(model, Repeat([]), spec, seed=1)
+    assert set(trained.recalls) == {1.0}
+    assert trained.updates_to_gate == 12  # 1,000 answers, four batches, in each of three stages
+
+
+def test_the_schedule_is_the_one_in_use(monkeypatch):
+    asked = []
+    monkeypatch.setattr("lcbook.train.learning_rate", lambda spec, update: asked.append(update) or 0.0)
+    model = build(SMALL, TASK.vocabulary, 0)
+    before = [p.clone() for p in model.parameters()]
+    train(model, TASK, TrainSpec(length=12, updates=3, batch=7), seed=0)
+    assert asked == [0, 1, 2]
+    assert all(torch.equal(x, y) for x, y in zip(before, model.parameters(), strict=True))
+
+
 def test_until_sees_each_update_and_ends_training():
     calls = []
 
