@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lcbook import bench, claims, results, runtime
+from lcbook import bench, page, results, runtime
 
 # Cells that need a notebook, or that a reader fills in.
 NOT_RUN = {"colab", "exercise", "solution"}
@@ -82,14 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _claims(_: argparse.Namespace) -> None:
-    records = [
-        record
-        for path in sorted(chapters_folder().glob("[0-9]*.ipynb"))
-        for run in results.references(path.stem)
-        if run.status == "current"
-        for record in run.claims
-    ]
-    frame = claims.ledger(records)
+    frame = page.ledger().frame
     print(
         frame.drop(columns=["sentence"]).to_string(index=False) if len(frame) else "No claim was judged yet."
     )

@@ -220,8 +220,8 @@ def run(
     """Train and measure `runs` and return the tidy frame: one row a run, probe and length (`by_gap`: and octave).
 
     Give `lengths` (and `questions` at each) for recall as trained, or `probes` for anything else. Runs go in parallel
-    over processes, one thread each, `workers` of them (all cores; one on a GPU and at smoke scale); every finished run is cached at once,
-    so that an interrupted call resumes. `name` files the table under the running chapter.
+    over processes, one thread each: `workers` of them, else one a core, and one on a GPU and at smoke scale. Every
+    finished run is cached at once, so that an interrupted call resumes. `name` files the table under the chapter.
     Raises ValueError if there is nothing to run or to measure.
     """
     if lengths is not None:

@@ -83,41 +83,57 @@ def committed(name: str) -> dict[str, pd.DataFrame]:
     }
 
 
-class Runs:
-    """The committed runs of a chapter, one row each: device, scale, date, status, time and memory taken."""
+class Table:
+    """A small frame as a table on the page, or the sentence `empty` where it has no rows."""
 
-    def __init__(self, runs: list[results.Reference]) -> None:
-        self.frame = pd.DataFrame(
-            [{"device": run.device, "status": run.status, **run.provenance} for run in runs],
-            columns=[
-                "device",
-                "machine",
-                "scale",
-                "date",
-                "status",
-                "seconds",
-                "peak_memory_mib",
-                "torch",
-                "commit",
-            ],
-        )
+    def __init__(self, frame: pd.DataFrame, empty: str) -> None:
+        self.frame, self.empty = frame, empty
 
     def __repr__(self) -> str:
-        return (
-            self.frame.to_string(index=False)
-            if len(self.frame)
-            else "There is no committed run of this chapter."
-        )
+        return self.frame.to_string(index=False) if len(self.frame) else self.empty
 
     def _repr_html_(self) -> str:
         if not len(self.frame):
-            return f"<p>{html.escape(repr(self))}</p>"
-        return self.frame.assign(commit=self.frame["commit"].str[:10]).to_html(index=False, border=0)
+            return f"<p>{html.escape(self.empty)}</p>"
+        return self.frame.to_html(index=False, border=0)
 
 
-def committed_runs() -> Runs:
-    """Return the table of the running chapter's committed runs, damaged and stale ones named as such."""
-    return Runs(results.references(runtime.session.chapter))
+RUN_COLUMNS = [
+    "chapter",
+    "machine",
+    "scale",
+    "seconds",
+    "peak_memory_mib",
+    "date",
+    "torch",
+    "commit",
+    "status",
+]
+
+
+def committed_runs(chapter: str = "") -> Table:
+    """Return the committed runs of a chapter (the running one if not named; "*" for all), one row each.
+
+    A row holds machine, scale, seconds, peak memory (MiB), date, version of torch, commit and status: current, or
+    stale or damaged, in which case nothing of it is drawn or judged.
+    """
+    runs = results.references(chapter or runtime.session.chapter)
+    rows = [{"chapter": run.chapter, "status": run.status, **run.provenance} for run in runs]
+    frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
+    return Table(
+        frame.assign(commit=frame["commit"].astype("string").str[:10]), "There is no committed run yet."
+    )
+
+
+def ledger() -> claims.LedgerTable:
+    """Return every claim of the book: its live verdict on this machine beside those of the committed runs."""
+    records = [
+        record | {"chapter": run.chapter}
+        for run in results.references("*")
+        if run.status == "current"
+        for record in run.claims
+    ]
+    return claims.ledger_html(claims.ledger(records))
 
 
 def n50(frame: pd.DataFrame, *, per: float = 1.0) -> Estimate:

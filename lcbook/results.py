@@ -198,17 +198,17 @@ def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
 
 
 def references(chapter: str) -> list[Reference]:
-    """Return the committed runs of a chapter, one for each device, damaged and stale ones marked as such."""
+    """Return the committed runs of a chapter ("*": of all), one for each device, damaged and stale ones marked."""
     found = []
     for path in sorted(folder().glob(f"*/{chapter}.json")):
         try:
             body = load_json(path)
         except DamagedFileError:
-            found.append(Reference(chapter, path.parent.name, "damaged", {}, {}, ()))
+            found.append(Reference(path.stem, path.parent.name, "damaged", {}, {}, ()))
             continue
         status = "current" if body["compute_version"] == COMPUTE_VERSION else "stale"
         tables = {name: _unpacked(stored) for name, stored in body["tables"].items()}
         found.append(
-            Reference(chapter, path.parent.name, status, body["provenance"], tables, tuple(body["claims"]))
+            Reference(path.stem, path.parent.name, status, body["provenance"], tables, tuple(body["claims"]))
         )
     return found
