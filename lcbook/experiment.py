@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lcbook import runtime
 from lcbook.evaluate import Probe, recall_rows, with_position

@@ -85,7 +85,12 @@ DASHED = (0, (4.0, 1.6))
 
 
 def style() -> AbstractContextManager[None]:
-    """Return a context in which new figures have the book's look; leaving it restores the rcParams."""
+    """Return a context in which new figures have the book's look; leaving it restores the rcParams.
+
+    A notebook's backend turns interactive drawing on when it is first asked for: that is done here, before the
+    context, so that leaving it does not turn it off again.
+    """
+    plt.draw_if_interactive()
     return mpl.rc_context(RC)
 
 

@@ -50,6 +50,7 @@ def build() -> int:
     digest = digest_of_what_chapters_read()
     if not CACHE_STAMP.exists() or CACHE_STAMP.read_text() != digest:
         shutil.rmtree(BUILD / ".jupyter_cache", ignore_errors=True)
+        DONE_STAMP.unlink(missing_ok=True)  # Sphinx does not see that outputs are stale: render every page
         CACHE_STAMP.write_text(digest)
     # After a failed build Sphinx would not repeat the warnings of pages that it holds to be up to date.
     whole = [] if DONE_STAMP.exists() else ["--all"]
