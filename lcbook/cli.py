@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 from lcbook import bench, page, results, runtime
 
 # Cells that need a notebook, or that a reader fills in.
@@ -53,7 +55,7 @@ def title(path: Path) -> str:
 
 def run_chapter(path: Path) -> None:
     """Execute the code cells of a notebook in order, as a reader would, with no Jupyter and no screen."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    matplotlib.use("agg")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(_cells(path)):
         if cell["cell_type"] == "code" and not NOT_RUN & set(cell["metadata"].get("tags", [])):

@@ -53,8 +53,9 @@ class Run:
 
 def _replace(spec: Any, path: str, value: Any) -> Any:
     name, _, rest = path.partition(".")
-    if name not in {f.name for f in dataclasses.fields(spec)}:
-        allowed = ", ".join(f.name for f in dataclasses.fields(spec))
+    names = [f.name for f in dataclasses.fields(spec)] if dataclasses.is_dataclass(spec) else []
+    if name not in names:
+        allowed = ", ".join(names) or "no fields"
         raise ValueError(f"grid names {path!r}; allowed in {type(spec).__name__} are {allowed}.")
     return dataclasses.replace(spec, **{name: _replace(getattr(spec, name), rest, value) if rest else value})
 
@@ -140,8 +141,8 @@ def trained_model(run: Run) -> tuple[Decoder, Trained]:
         record = load_json(paths[0])
         model.load_state_dict(unpack_weights(paths[1].read_bytes(), str(paths[1])))
         return model.to(runtime.device()).eval(), Trained(**{**record, "recalls": tuple(record["recalls"])})
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # not there, or in a place that cannot be read: `_store` tells of it
     except DamagedFileError as error:
         warnings.warn(f"{error} It is trained again.", stacklevel=2)
     model.to(runtime.device())
@@ -157,7 +158,7 @@ def _store(write: Any) -> None:
         write()
     except OSError as error:
         warnings.warn(
-            f"The cache {runtime.cache_dir()} cannot be written ({error}); nothing is lost but time.",
+            f"The cache {runtime.cache_dir()} cannot be written ({error.strerror}); nothing is lost but time.",
             stacklevel=3,
         )
 
@@ -167,7 +168,7 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     path = runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
     try:
         return load_json(path)["rows"]
-    except FileNotFoundError:
+    except OSError:
         pass
     except DamagedFileError as error:
         warnings.warn(f"{error} It is computed again.", stacklevel=2)
@@ -244,7 +245,8 @@ def run(
         for i, rows in done:
             tables[i] = rows
             bar.update()
-    frame = pd.DataFrame([row for rows in tables if rows for row in rows])
+    found = [row for rows in tables if rows for row in rows]
+    frame = pd.DataFrame([{k: math.nan if v is None else v for k, v in row.items()} for row in found])
     if not by_gap:
         frame = _pool_gaps(frame)
     runtime.session.tables[name] = frame

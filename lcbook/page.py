@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import re
+import string
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -32,18 +34,17 @@ def reading(text: str, **numbers: Any) -> Reading:
 
     Raises ValueError if the text names a number that is not given, or one is given that it does not name.
     """
-    unused = [name for name in numbers if "{" + name not in text]
-    try:
-        filled = text.format(**numbers)
-    except KeyError as missing:
-        raise ValueError(
-            f"text names {missing}; allowed are the numbers given: {', '.join(numbers)}."
-        ) from missing
+    named = {
+        re.split(r"[.\[]", field)[0] for _, field, _, _ in string.Formatter().parse(text) if field is not None
+    }
+    missing, unused = sorted(named - set(numbers)), sorted(set(numbers) - named)
+    if missing:
+        raise ValueError(f"text names {missing}; allowed are the numbers given: {', '.join(numbers)}.")
     if unused:
         raise ValueError(
             f"numbers has {unused}, which the text does not name; allowed are only those that it does."
         )
-    return Reading(filled)
+    return Reading(text.format(**numbers))
 
 
 def judge(
@@ -81,6 +82,13 @@ def committed(name: str) -> dict[str, pd.DataFrame]:
         for run in results.references(runtime.session.chapter)
         if run.status == "current" and name in run.tables
     }
+
+
+def fullest(name: str, live: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the table `name` of the running chapter's committed run and that run's label, or the live one if none."""
+    for label, table in committed(name).items():
+        return table, label
+    return live, f"this run, {runtime.device_description()}, {runtime.scale()} scale"
 
 
 class Table:

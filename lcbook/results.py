@@ -117,12 +117,17 @@ def unpack_weights(data: bytes, name: str) -> dict[str, torch.Tensor]:
     return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
 
 
+def _commit() -> str | None:
+    here, command = Path(__file__).resolve().parent, ["git", "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:
+        return None  # a machine without git
+    return found.stdout.strip() or None
+
+
 def provenance(seconds: float) -> dict[str, Any]:
     """Return where and when a result was made: commit, versions, device, scale, seconds, peak memory, date."""
-    here = Path(__file__).resolve().parent
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
     if torch.cuda.is_available() and runtime.device().type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -130,7 +135,7 @@ def provenance(seconds: float) -> dict[str, Any]:
             resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
     return {
-        "commit": found.stdout.strip() or None,
+        "commit": _commit(),
         "device": runtime.device_name(),
         "machine": runtime.device_description(),
         "scale": runtime.scale(),
@@ -162,8 +167,8 @@ class Reference:
 def folder() -> Path:
     """Return the folder of committed runs: in a checkout `results/`, in an installed package its copy."""
     package = Path(__file__).resolve().parent
-    checkout = package.parent / "results"
-    return checkout if checkout.is_dir() else package / "_results"
+    in_checkout = (package.parent / "pyproject.toml").is_file()
+    return package.parent / "results" if in_checkout else package / "_results"
 
 
 def save_reference(
@@ -194,7 +199,8 @@ def _packed(table: pd.DataFrame) -> dict[str, Any]:
 
 def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(stored["columns"], index=range(stored["rows"]))
-    return frame.assign(**stored["constant"])[stored["order"]]
+    constant = {name: math.nan if value is None else value for name, value in stored["constant"].items()}
+    return frame.assign(**constant)[stored["order"]]
 
 
 def references(chapter: str) -> list[Reference]:
@@ -203,12 +209,10 @@ def references(chapter: str) -> list[Reference]:
     for path in sorted(folder().glob(f"*/{chapter}.json")):
         try:
             body = load_json(path)
-        except DamagedFileError:
-            found.append(Reference(path.stem, path.parent.name, "damaged", {}, {}, ()))
-            continue
-        status = "current" if body["compute_version"] == COMPUTE_VERSION else "stale"
-        tables = {name: _unpacked(stored) for name, stored in body["tables"].items()}
-        found.append(
-            Reference(path.stem, path.parent.name, status, body["provenance"], tables, tuple(body["claims"]))
-        )
+            status = "current" if body["compute_version"] == COMPUTE_VERSION else "stale"
+            tables = {name: _unpacked(stored) for name, stored in body["tables"].items()}
+            read = (status, body["provenance"], tables, tuple(body["claims"]))
+        except (DamagedFileError, KeyError, TypeError):  # damaged, or whole but of another kind
+            read = ("damaged", {}, {}, ())
+        found.append(Reference(path.stem, path.parent.name, *read))
     return found
