@@ -1,281 +1,26 @@
-"""Estimates and their intervals: Wilson, n50, the bootstrap over seeds, and the tests that the claims use.
+"""Statistics over seeds: the bootstrap, n50 and recall of a tidy frame, and the tests that the claims use.
 
 Counts are queries answered; a seed is one trained model and the unit of evidence. Intervals are two-sided.
+`Estimate`, `wilson`, `p_solve`, `n50` and `n50_point` come from the modules below and are part of this one's names.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 from scipy import stats as distributions
 
-CENSORINGS = (None, "above", "below", "both")
-# Slopes b that n50 considers: the shallowest in nats an octave; the steepest, from one tested length to the
-# next, for the point estimate (beyond it the lengths cannot tell two slopes apart) and for the interval.
-SHALLOWEST, RESOLVED, STEEPEST = 1e-4, 16.0, 256.0
-MARGIN = 0.02  # octaves by which an end may pass the tested lengths before it counts as censored
+from lcbook.estimate import Estimate, Number, Values, p_solve, require_counts, require_share, wilson
+from lcbook.n50_fit import n50, n50_point
 
-Number = float | int | np.number
-Values = np.ndarray | Sequence[Any] | pd.Series
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval, both in the unit of the quantity.
-
-    `censored` says which end lies outside what was measured: "above" (the truth may be larger than `high`,
-    and is at least `value` where `value` equals `high`), "below", "both", or None. Raises ValueError for
-    another word, or if `value` lies outside its interval.
-    """
-
-    value: Number
-    low: Number
-    high: Number
-    censored: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.censored not in CENSORINGS:
-            raise ValueError(f"censored is {self.censored!r}; allowed are None, 'above', 'below' and 'both'.")
-        if self.low > self.value or self.value > self.high:
-            interval = f"[{self.low}, {self.high}]"
-            raise ValueError(f"value is {self.value} in {interval}; allowed is low <= value <= high.")
-
-    @property
-    def lower(self) -> float:
-        """The end that a verdict may rely on: `low`, or minus infinity where it is censored."""
-        return -math.inf if self.censored in ("below", "both") else float(self.low)
-
-    @property
-    def upper(self) -> float:
-        """The end that a verdict may rely on: `high`, or infinity where it is censored."""
-        return math.inf if self.censored in ("above", "both") else float(self.high)
-
-    def __str__(self) -> str:
-        """Return "12.3 [10.1, 15.0]": two digits of the interval's width, and ≥ or ≤ at a censored end."""
-        finite = [float(x) for x in (self.low, self.value, self.high) if math.isfinite(x)]
-        spread = max(finite) - min(finite) if finite else 0.0
-        scale = spread or abs(finite[0] if finite else 0.0) / 10 or 1.0
-        whole = all(x == round(x) for x in finite)
-        decimals = 0 if whole else min(max(1 - math.floor(math.log10(scale)), 0), 6)
-        low, value, high = (_number(float(x), decimals) for x in (self.low, self.value, self.high))
-        at_most = "≤ " if self.lower == -math.inf < self.low else ""
-        at_least = "≥ " if self.upper == math.inf > self.high else ""
-        sign = at_least if self.value >= self.high else at_most if self.value <= self.low else ""
-        if self.censored and self.low == self.high:
-            return f"{sign or at_most}{value}"
-        return f"{sign}{value} [{at_most}{low}, {at_least}{high}]"
-
-
-def _number(x: float, decimals: int) -> str:
-    """Return x in plain digits; whole numbers from 1000 up, grouped by a narrow space from 10 000 up."""
-    if not math.isfinite(x):
-        return "undefined" if math.isnan(x) else "∞" if x > 0 else "-∞"
-    text = f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.{decimals}f}"
-    text = text[1:] if text.startswith("-") and not text.strip("-0.") else text
-    return text.replace(",", "" if abs(x) < 9999.5 else "\u202f")
-
-
-def _share(name: str, value: Number) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} is {value}; allowed is a share between 0 and 1.")
-
-
-def _counts(correct: Any, total: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as float arrays of one shape; ValueError unless 0 <= correct <= total everywhere."""
-    c, t = np.broadcast_arrays(np.asarray(correct, float), np.asarray(total, float))
-    bad = np.flatnonzero(~((c >= 0) & (c <= t)))
-    if len(bad):
-        raise ValueError(
-            f"correct is {c.flat[bad[0]]:g} of {t.flat[bad[0]]:g}; allowed is 0 <= correct <= total."
-        )
-    return c, t
-
-
-def wilson(successes: Any, trials: Any, confidence: Number = 0.95) -> tuple[Any, Any]:
-    """Return Wilson's score interval (low, high) of a rate, for scalars or elementwise for arrays.
-
-    10 out of 10 gives [0.72, 1]. No trials give [0, 1]. Source: Wilson 1927. Raises ValueError unless
-    0 <= successes <= trials and 0 < confidence < 1.
-    """
-    _share("confidence", confidence)
-    k, n = _counts(successes, trials)
-    z2 = distributions.norm.ppf(0.5 + confidence / 2) ** 2
-    center = (k + z2 / 2) / (n + z2)
-    half = np.sqrt(z2 * (np.where(n > 0, k * (n - k) / np.maximum(n, 1), 0) + z2 / 4)) / (n + z2)
-    low = np.maximum(center - half, 0.0)
-    high = np.where(k == n, 1.0, np.minimum(center + half, 1.0))
-    return (low, high) if low.ndim else (float(low), float(high))
-
-
-def p_solve(solved: Values) -> Estimate:
-    """Return the share of seeds that passed the gate, with its Wilson interval.
-
-    ValueError if there is no seed.
-    """
-    flags = np.asarray(solved, bool)
-    if not flags.size:
-        raise ValueError("solved is empty; allowed is one truth value per seed, at least one.")
-    low, high = wilson(int(flags.sum()), flags.size)
-    return Estimate(float(flags.mean()), low, high)
-
-
-# n50: correct ~ Binomial(total, chance + (1 - chance) sigmoid(b (m - log2 n))), b >= 0, n50 = 2^m
-
-
-def _log_likelihood(eta: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return the binomial log-likelihood, summed over the last axis (lengths). Shapes broadcast."""
-    with np.errstate(divide="ignore"):
-        log_hit = np.logaddexp(np.log(chance), np.log1p(-chance) + special.log_expit(eta))
-    log_miss = np.log1p(-chance) + special.log_expit(-eta)
-    return (c * log_hit + (t - c) * log_miss).sum(-1)
-
-
-def _start(
-    x: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.ndarray, steepest: float
-) -> tuple[Any, Any]:
-    """Return the best (m, b) of a coarse grid for each replicate; c, t (replicates, lengths)."""
-    span = x[-1] - x[0]
-    beyond = span * np.geomspace(0.05, 50, 9)
-    middles = np.concatenate([x[0] - beyond[::-1], np.linspace(x[0], x[-1], 4 * len(x) + 1), x[-1] + beyond])
-    m, b = (g.ravel() for g in np.meshgrid(middles, np.geomspace(0.01 / span, steepest, 14)))
-    eta = b[:, None] * (m[:, None] - x)
-    with np.errstate(divide="ignore"):
-        hit = np.logaddexp(np.log(chance), np.log1p(-chance) + special.log_expit(eta))
-    miss = np.log1p(-chance) + special.log_expit(-eta)
-    miss_t, gain = miss.T, (hit - miss).T
-    parts = (slice(i, i + 2000) for i in range(0, len(c), 2000))
-    best = np.concatenate([np.argmax(c[part] @ gain + t[part] @ miss_t, axis=-1) for part in parts])
-    return m[best], b[best]
-
-
-def _fit(x: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.ndarray, rounds: int = 40) -> np.ndarray:
-    """Return the maximum-likelihood m of each replicate: damped Fisher scoring from the grid's best."""
-    steepest = RESOLVED / np.diff(x).min()
-    center, b = _start(x, chance, c, t, steepest)
-    u, beta = np.zeros(len(c)), np.log(b)
-    limits = math.log(SHALLOWEST), math.log(steepest)
-
-    def eta_at(u: np.ndarray, beta: np.ndarray) -> np.ndarray:
-        return u[:, None] + np.exp(beta)[:, None] * (center[:, None] - x)
-
-    damping, best = np.full(len(c), 1e-3), _log_likelihood(eta_at(u, beta), chance, c, t)
-    for _ in range(rounds):
-        eta = eta_at(u, beta)
-        rise = (1 - chance) * special.expit(eta) * special.expit(-eta)
-        p, q = chance + (1 - chance) * special.expit(eta), (1 - chance) * special.expit(-eta)
-        slope = (c * q - (t - c) * p) * rise / np.maximum(p * q, 1e-300)
-        weight = t * rise**2 / np.maximum(p * q, 1e-300)
-        tilt = eta - u[:, None]  # d eta / d beta
-        gu, gb = slope.sum(-1), (slope * tilt).sum(-1)
-        huu, hub, hbb = weight.sum(-1), (weight * tilt).sum(-1), (weight * tilt**2).sum(-1)
-        stuck = ((beta >= limits[1]) & (gb > 0)) | ((beta <= limits[0]) & (gb < 0))
-        gb, hub = np.where(stuck, 0, gb), np.where(stuck, 0, hub)
-        huu, hbb = huu * (1 + damping) + 1e-9, hbb * (1 + damping) + 1e-9
-        det = huu * hbb - hub**2
-        du, db = (hbb * gu - hub * gb) / det, (huu * gb - hub * gu) / det
-        trial_u, trial_beta = u + np.clip(du, -8, 8), np.clip(beta + np.clip(db, -2, 2), *limits)
-        reached = _log_likelihood(eta_at(trial_u, trial_beta), chance, c, t)
-        better = reached >= best
-        u, beta = np.where(better, trial_u, u), np.where(better, trial_beta, beta)
-        best = np.maximum(reached, best)
-        damping = np.where(better, damping / 5, damping * 8).clip(1e-9, 1e9)
-        if (np.abs(du) + np.abs(db)).max() < 1e-8:
-            break
-    return center + u / np.exp(beta)
-
-
-def _ladder(lengths: Any, correct: Any, total: Any, chance: Any) -> tuple[np.ndarray, ...]:
-    """Check the input of n50; return log2 lengths (rising, unique), chance by length, and counts (..., L)."""
-    n = np.asarray(lengths, float)
-    if n.ndim != 1 or len(np.unique(n)) < 2 or not (np.isfinite(n) & (n > 0)).all():
-        raise ValueError(f"lengths is {lengths}; allowed are at least two different positive lengths.")
-    c, t = _counts(correct, total)
-    if c.shape[-1:] != n.shape or not (t.sum(-1) > 0).all():
-        raise ValueError(
-            f"total has shape {t.shape}; allowed is a count for each of {len(n)} lengths, not all 0."
-        )
-    g = np.broadcast_to(np.asarray(chance, float), n.shape)
-    if not ((g >= 0) & (g < 1)).all():
-        raise ValueError(f"chance is {chance}; allowed is a share in [0, 1).")
-    unique, where = np.unique(n, return_inverse=True)
-    pool = np.eye(len(unique))[where]
-    g = np.array([g[where == i].mean() for i in range(len(unique))])
-    return np.log2(unique), g, c @ pool, t @ pool
-
-
-def n50_point(lengths: Values, correct: Any, total: Any, *, chance: Any) -> Any:
-    """Return the maximum-likelihood n50 in tokens: inf if above every tested length, 0 if below every one.
-
-    `correct` and `total` have shape (..., lengths) and the result (...): thousands of resamples in one call.
-    Model, arguments and errors as for `n50`.
-    """
-    x, g, c, t = _ladder(lengths, correct, total, chance)
-    m = _fit(x, g, c.reshape(-1, len(x)), t.reshape(-1, len(x)))
-    tokens = 2.0 ** np.clip(m, x[0], x[-1])
-    tokens = np.where(m > x[-1] + 1e-9, np.inf, np.where(m < x[0] - 1e-9, 0.0, tokens))
-    return tokens.reshape(c.shape[:-1]) if c.ndim > 1 else float(tokens[0])
-
-
-def _profile(m: np.ndarray, x: np.ndarray, g: np.ndarray, c: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """Return the log-likelihood at each m, maximized over the slope by zooming in on log b."""
-    gap = (m[:, None] - x)[:, None, :]
-    steepest = STEEPEST / np.diff(x).min()
-    center, half = np.full(len(m), math.log(SHALLOWEST * steepest) / 2), math.log(steepest / SHALLOWEST) / 2
-    best = np.full(len(m), -np.inf)
-    for points in (49, 9, 9, 9, 9):
-        beta = center[:, None] + half * np.linspace(-1, 1, points)
-        level = _log_likelihood(np.exp(beta)[:, :, None] * gap, g, c, t)
-        top = level.argmax(-1)
-        center, best = beta[np.arange(len(m)), top], np.maximum(best, level.max(-1))
-        half *= 2 / (points - 1)
-    return best
-
-
-def n50(lengths: Values, correct: Any, total: Any, *, chance: Any, confidence: Number = 0.95) -> Estimate:
-    """Return the length in tokens at which recall, corrected for chance, crosses one half.
-
-    Maximum likelihood of correct ~ Binomial(total, chance + (1 - chance) sigmoid(a - b log2 n)), b >= 0, with
-    the profile-likelihood interval. Beyond the tested lengths nothing is said: n50 is then censored "above"
-    at the longest or "below" at the shortest. A step from all to nothing gives the (geometric) middle of the
-    two lengths with the whole gap as interval. The interval holds the noise of the sequences in one run; for
-    the noise between seeds use `n50_table`. `chance` is a share, for all lengths or one per length. Raises
-    ValueError for fewer than two lengths, for counts that do not fit, or for a chance outside [0, 1).
-    """
-    _share("confidence", confidence)
-    x, g, c, t = _ladder(lengths, correct, total, chance)
-    if c.ndim != 1:
-        raise ValueError(f"correct has shape {c.shape}; allowed is one row of counts (n50_point takes many).")
-    raw = float(_fit(x, g, c[None], t[None])[0])
-    point, reach = float(np.clip(raw, x[0], x[-1])), distributions.chi2.ppf(confidence, 1) / 2
-    steps = np.geomspace(1e-4, 1e3, 36)
-    grid = np.concatenate([point - steps[::-1], [point], point + steps])
-    if x[0] < raw < x[-1]:
-        grid = np.sort(np.concatenate([grid, (x[1:] + x[:-1]) / 2]))
-    level = _profile(grid, x, g, c, t)
-    peak, ends = level.max(), []
-    inside = np.flatnonzero(level >= peak - reach)
-    for edge, step in ((inside[0], -1), (inside[-1], 1)):
-        near, far = edge, edge + step
-        if not 0 <= far < len(grid):
-            ends.append(step * math.inf)
-            continue
-        low, high = grid[near], grid[far]
-        for _ in range(2):  # the deviance may jump between grid points: zoom into the bracket
-            line = np.linspace(low, high, 14)
-            out = int(np.argmax(_profile(line, x, g, c, t) < peak - reach))
-            low, high = (line[out - 1], line[out]) if out else (line[-2], line[-1])
-        ends.append(float(low + high) / 2)
-    above, below = max(ends[1], raw) > x[-1] + MARGIN, min(ends[0], raw) < x[0] - MARGIN
-    low, high = (2.0 ** float(np.clip(end, x[0], x[-1])) for end in ends)
-    value, word = 2.0**point, {(1, 0): "above", (0, 1): "below", (1, 1): "both"}.get((int(above), int(below)))
-    return Estimate(value, min(low, value), max(high, value), word)
-
+__all__ = [
+    "Estimate", "Number", "Values", "bootstrap", "fisher_exact", "holm", "median_n50", "n50", "n50_point", "n50_table",
+    "p_solve", "recall", "slope", "tost", "wilson",
+]  # fmt: skip
 
 # Resampling over seeds
 
@@ -324,13 +69,13 @@ def bootstrap(
     there, and so is an infinite end. The same `seed` gives the same interval. Raises ValueError for missing
     columns, no rows, or bad settings.
     """
-    _share("confidence", confidence)
+    require_share("confidence", confidence)
     _need(frame, [unit])
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
     rng, groups = np.random.default_rng(seed), list(frame.groupby(unit).indices.values())
     counted = {"correct", "total"} <= set(frame.columns)
-    c, t = _counts(frame["correct"], frame["total"]) if counted else (np.zeros(0), np.zeros(0))
+    c, t = require_counts(frame["correct"], frame["total"]) if counted else (np.zeros(0), np.zeros(0))
     values = np.empty(resamples)
     for i, drawn in enumerate(rng.integers(len(groups), size=(resamples, len(groups)))):
         parts = [groups[j] for j in drawn]
@@ -435,7 +180,7 @@ def recall(
     rows = []
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         pooled = part.groupby("seed")[["correct", "total"]].sum()
-        c, t = _counts(pooled["correct"], pooled["total"])
+        c, t = require_counts(pooled["correct"], pooled["total"])
         if not t.sum():
             raise ValueError(f"total is 0 for {name}; allowed is at least one query in each group.")
         value = c.sum() / t.sum()
@@ -471,7 +216,7 @@ def fisher_exact(successes_a: Number, n_a: Number, successes_b: Number, n_b: Num
 
     ValueError as `wilson`.
     """
-    _counts([successes_a, successes_b], [n_a, n_b])
+    require_counts([successes_a, successes_b], [n_a, n_b])
     table = [[successes_a, n_a - successes_a], [successes_b, n_b - successes_b]]
     return float(distributions.fisher_exact(table).pvalue)
 
