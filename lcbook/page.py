@@ -13,7 +13,7 @@ import pandas as pd
 
 from lcbook import claims, results, runtime, stats
 from lcbook.claims import Card, Claim
-from lcbook.stats import Estimate
+from lcbook.stats import Estimate, Number
 
 
 class Reading:
@@ -128,9 +128,8 @@ def committed_runs(chapter: str = "") -> Table:
     runs = results.references(chapter or runtime.session.chapter)
     rows = [{"chapter": run.chapter, "status": run.status, **run.provenance} for run in runs]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
-    return Table(
-        frame.assign(commit=frame["commit"].astype("string").str[:10]), "There is no committed run yet."
-    )
+    frame = frame.assign(commit=frame["commit"].astype("string").str[:10]).astype(object)
+    return Table(frame.where(frame.notna(), ""), "There is no committed run yet.")
 
 
 def ledger() -> claims.LedgerTable:
@@ -144,7 +143,7 @@ def ledger() -> claims.LedgerTable:
     return claims.ledger_html(claims.ledger(records))
 
 
-def n50(frame: pd.DataFrame, *, per: float = 1.0) -> Estimate:
+def n50(frame: pd.DataFrame, *, per: Number = 1.0) -> Estimate:
     """Return n50 of one arm over seeds, in tokens or in units of `per` tokens. Raises ValueError as `n50_table`."""
     if frame["arm"].nunique() != 1:
         raise ValueError(f"frame holds the arms {list(frame['arm'].unique())}; allowed is one.")
@@ -159,12 +158,11 @@ def share(frame: pd.DataFrame) -> str:
     return f"{100 * frame['correct'].sum() / frame['total'].sum():.0f} %"
 
 
-def check(answer: Any, expected: float, tolerance: float = 1e-6) -> None:
+def check(answer: Any, expected: Number, tolerance: float = 1e-6) -> None:
     """Check an exercise: say that it is open (None), say that it is right, or raise AssertionError if it is not."""
     if answer is None:
         print("Not answered yet: replace None.")
         return
-    assert abs(float(answer) - expected) <= tolerance * max(1.0, abs(expected)), (
-        f"{answer} is not the answer yet."
-    )
+    right = float(expected)
+    assert abs(float(answer) - right) <= tolerance * max(1.0, abs(right)), f"{answer} is not the answer yet."
     print("Right.")

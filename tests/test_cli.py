@@ -1,0 +1,216 @@
+"""The command line: what it lists and runs, one sentence for bad input, and a reference run of a tiny chapter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+import torch
+
+from lcbook import bench, cli, page, results, runtime
+from tests.processes import plain
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    ("markdown", [], "Not a heading."),
+    ("markdown", [], "Some words.\n\n# A tiny chapter\n\n## A section"),
+    ("code", ["colab", "remove-cell"], "%pip install nothing"),
+    ("code", ["setup"], "import lcbook as lc\nlc.setup('07_tiny')"),
+    (
+        "code",
+        ["result"],
+        "base = lc.Spec(lc.ModelSpec(width=14), lc.KeyValueRecall(pairs=2, queries=2, keys=5, values=3, filler=7),\n"
+        "               lc.TrainSpec(length=16, updates=lc.at(smoke=1, full=2), batch=3))\n"
+        "table = lc.run(lc.grid(base, {'model.key_shift': [True, False]}, seeds=5), name='recall',\n"
+        "               lengths=(16, 32), questions=8, workers=1)",
+    ),
+    (
+        "code",
+        ["claim"],
+        "claim = lc.claim('P7', 'Recall is a share.', factor='none', at_most=1, test='mean')\n"
+        "lc.judge(claim, table, lambda f: f['correct'].sum() / f['total'].sum(), resamples=20)",
+    ),
+    ("code", ["exercise"], "raise RuntimeError('a reader fills this in')"),
+    ("code", ["solution"], "raise RuntimeError('a solution is not run')"),
+    ("raw", [], "not code"),
+    ("code", [], "lc.finish()"),
+]
+
+
+def notebook(path: Path, cells: list[tuple[str, list[str], str]]) -> None:
+    stored = [
+        {
+            "cell_type": kind,
+            "metadata": {"tags": tags} if tags else {},
+            "source": source.splitlines(keepends=True),
+        }
+        for kind, tags, source in cells
+    ]
+    path.write_text(json.dumps({"cells": stored}), encoding="utf8")
+
+
+@pytest.fixture(autouse=True)
+def book(monkeypatch, tmp_path) -> Path:
+    """A book of one chapter in the working directory, with a cache and a folder of results of its own."""
+    (tmp_path / "chapters").mkdir()
+    notebook(tmp_path / "chapters" / "07_tiny.ipynb", TINY)
+    notebook(tmp_path / "chapters" / "intro.ipynb", [("markdown", [], "no heading")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LCBOOK_SCALE", "smoke")
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(results, "folder", lambda: tmp_path / "results")
+    monkeypatch.setattr(runtime, "session", runtime.Session())
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
+
+
+def test_chapters_are_listed_by_their_first_heading(capsys):
+    assert cli.main(["chapters"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "07_tiny                  A tiny chapter",
+        "intro                    intro",
+    ]
+
+
+def test_a_chapter_is_found_by_its_number_or_its_name(book):
+    for name in ("07", "07_tiny"):
+        assert cli.find_chapter(name) == book / "chapters" / "07_tiny.ipynb"
+    assert cli.find_chapter("intro").stem == "intro"
+
+
+def test_outside_a_book_the_chapters_beside_the_package_are_taken(monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert cli.chapters_folder() == ROOT / "chapters"
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "empty" / "lcbook" / "cli.py"))
+    assert cli.main(["chapters"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "99"], "chapter is '99'; allowed are 07_tiny, intro (or the number alone)."),
+        (["run", ""], "chapter is ''; allowed are 07_tiny, intro (or the number alone)."),
+        (["run", "0"], "chapter is '0'; allowed are 07_tiny, intro (or the number alone)."),
+        (["run", "07", "--scale", "huge"], "LCBOOK_SCALE is 'huge'; allowed are smoke, live, full, gpu."),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(capsys, monkeypatch, words, sentence):
+    monkeypatch.setattr(cli, "run_chapter", lambda path: pytest.fail("nothing may run"))
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", [sentence])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["fly"], ["run"], ["bench"], ["bench", "speed"], ["claims", "P1"], ["run", "07", "--fast"]],
+    ids=str,
+)
+def test_unknown_words_give_usage_and_status_2(capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    assert "usage: python -m lcbook" in capsys.readouterr().err
+
+
+def test_bench_recall_starts_the_bench(monkeypatch):
+    called = []
+    monkeypatch.setattr(bench, "recall", lambda: called.append("recall"))
+    assert cli.main(["bench", "recall"]) == 0
+    assert called == ["recall"]
+
+
+def test_a_chapter_runs_at_smoke_scale_and_commits_nothing(book, capsys):
+    assert cli.main(["run", "07", "--scale", "smoke"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^07_tiny: CPU, .* scale smoke", out)
+    assert re.search(r"^P7 not judged: .* \(at most 1\)$", out, re.MULTILINE)
+    assert "wrote" not in out
+    assert not (book / "results").exists()
+    assert list(runtime.session.tables) == ["recall"]
+    assert matplotlib.get_backend().lower() == "agg"
+
+
+def test_the_scale_of_the_environment_holds_where_none_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("LCBOOK_SCALE", "live")
+    assert cli.main(["run", "07"]) == 0
+    assert "scale live" in capsys.readouterr().out
+
+
+def test_a_reference_run_is_written_and_read(book, capsys):
+    assert cli.main(["run", "07", "--scale", "full"]) == 0
+    out = capsys.readouterr().out
+    path = book / "results" / "cpu" / "07_tiny.json"
+    assert out.splitlines()[-1] == f"wrote {path}"
+    assert "P7 supported: " in out
+    (found,) = results.references("07_tiny")
+    assert found.status == "current"
+    assert found.provenance["scale"] == "full"
+    assert 0 < found.provenance["seconds"] < 100
+    assert [(record["verdict"], record["chapter"]) for record in found.claims] == [("supported", "07_tiny")]
+    pd.testing.assert_frame_equal(found.tables["recall"], runtime.session.tables["recall"])
+    assert (found.tables["recall"]["updates"] == 2).all()
+    # Again, from the cache: the same table, clocks included.
+    assert cli.main(["run", "07", "--scale", "full"]) == 0
+    (again,) = results.references("07_tiny")
+    pd.testing.assert_frame_equal(again.tables["recall"], found.tables["recall"])
+    # And the page shows it.
+    assert page.committed_runs("*").frame["status"].tolist() == ["current"]
+    capsys.readouterr()
+    assert cli.main(["claims"]) == 0
+    ledger = capsys.readouterr().out
+    assert re.search(r"07_tiny +P7 ", ledger)
+    assert "cpu verdict" in ledger
+
+
+def test_a_reference_run_that_cannot_be_stored_says_so(book, monkeypatch, capsys):
+    (book / "file").write_text("")
+    monkeypatch.setattr(results, "folder", lambda: book / "file")
+    assert cli.main(["run", "07", "--scale", "full"]) == 2
+    assert len(capsys.readouterr().err.splitlines()[-1:]) == 1
+    assert len(list((book / "cache" / "rows").iterdir())) == 10, "the runs are in the cache"
+
+
+def test_an_empty_ledger(capsys):
+    assert cli.main(["claims"]) == 0
+    assert capsys.readouterr().out == "No claim was judged yet.\n"
+
+
+def test_an_error_in_a_cell_names_the_cell(book):
+    notebook(book / "chapters" / "07_tiny.ipynb", [("markdown", [], "# T"), ("code", [], "1 / 0")])
+    with pytest.raises(ZeroDivisionError) as failed:
+        cli.main(["run", "07"])
+    assert any("07_tiny.ipynb cell 1" in str(entry.path) for entry in failed.traceback)
+
+
+def test_the_module_is_a_command(book):
+    environment = plain() | {"LCBOOK_SCALE": "smoke"}
+    command = [sys.executable, "-m", "lcbook", "run", "99"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("chapter is '99'; allowed are ")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list((ROOT / "chapters").glob("01_*.ipynb")), reason="chapter 1 is not written yet")
+def test_chapter_one_runs_without_jupyter(tmp_path):
+    environment = plain() | {"LCBOOK_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    block = "import sys; sys.modules['IPython'] = sys.modules['ipywidgets'] = None\n"
+    code = block + "from lcbook.cli import main\nsys.exit(main(['run', '01', '--scale', 'smoke']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "P1a not judged" in done.stdout
+    assert os.fspath(ROOT / "results") not in done.stdout

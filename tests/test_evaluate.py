@@ -1,0 +1,246 @@
+"""Evaluation: an oracle scores all of each gap's octave, and another encoding goes onto the same weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from lcbook import evaluate
+from lcbook.evaluate import Probe, recall_rows, with_position
+from lcbook.model import Decoder, ModelSpec, build
+from lcbook.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, T5Bias
+from lcbook.tasks import MQAR, Batch, KeyValueRecall
+from lcbook.train import TrainSpec
+
+VOCABULARY = 11
+RECALL = KeyValueRecall(pairs=3, queries=2, keys=5, values=3, filler=7)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Sequence i asks two questions at gaps that are written down; the answer is the number of the sequence."""
+
+    gaps: tuple[tuple[int, int], ...]
+    vocabulary: int = VOCABULARY
+    chance: float = 0.125
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        rows = torch.arange(batch)[:, None].expand(batch, 2)
+        at = torch.tensor([length - 3, length - 1]).expand(batch, 2)
+        gap = torch.tensor(self.gaps)[:batch]
+        return Batch(torch.zeros(batch, length, dtype=torch.long), at, rows % VOCABULARY, gap)
+
+
+class Stub(Decoder):
+    """A model whose answers are written down: `answer(tokens, places)` returns the token it says at each place."""
+
+    def __init__(self, answer, vocabulary: int = VOCABULARY) -> None:
+        nn.Module.__init__(self)
+        self.spec, self.answer, self.vocabulary = ModelSpec(), answer, vocabulary
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, tokens, positions=None, at=None):
+        self.seen.append(tokens)
+        places = torch.arange(tokens.shape[1]).expand(tokens.shape) if at is None else at
+        said = self.answer(tokens, places)
+        return nn.functional.one_hot(said, self.vocabulary).float()
+
+
+def next_token(tokens, places):
+    """The oracle of a recall task, whose answer stands right after the question."""
+    return tokens.gather(1, (places + 1).clamp(max=tokens.shape[1] - 1))
+
+
+def test_octaves_of_the_gap_worked_by_hand():
+    task = Fixed(((1, 2), (3, 4), (7, 8), (0, 1000)))
+    # Sequence i is answered right at its first place where i is even, at its second place in sequence 3 alone.
+    said = torch.tensor([[0, 9], [9, 9], [2, 9], [9, 3]])
+    rows = recall_rows(Stub(lambda tokens, places: said), task, 1009, 8, seed=0)
+    assert [(row["gap"], row["correct"], row["total"]) for row in rows] == [
+        (1, 1, 2),  # gaps 1 (right) and 0, which counts as 1
+        (2, 0, 2),  # 2 and 3
+        (4, 1, 2),  # 4 and 7 (right)
+        (8, 0, 1),
+        (512, 1, 1),  # 1000 (right): 512 to 1023
+    ]
+    assert {row["length"] for row in rows} == {1009}
+    assert {row["chance"] for row in rows} == {0.125}
+    assert all(math.isnan(row["text_loss"]) for row in rows)
+    assert all(type(row[name]) is int for row in rows for name in ("gap", "correct", "total"))
+
+
+@pytest.mark.parametrize(
+    "task", [RECALL, replace(RECALL, text=True), replace(RECALL, competing=0.5)], ids=str
+)
+def test_an_oracle_recalls_everything_and_a_mute_nothing(task):
+    right = recall_rows(Stub(next_token, task.vocabulary), task, 64, 101, seed=3)
+    assert sum(row["correct"] for row in right) == sum(row["total"] for row in right) == 102  # 51 x 2
+    wrong = recall_rows(Stub(lambda tokens, places: places * 0, task.vocabulary), task, 64, 101, seed=3)
+    assert sum(row["correct"] for row in wrong) == 0
+    assert [row["total"] for row in wrong] == [row["total"] for row in right]
+    assert {row["chance"] for row in right} == {1 / 3}
+
+
+def test_questions_are_asked_in_blocks_that_fit(monkeypatch):
+    monkeypatch.setattr(evaluate, "TOKENS_AT_ONCE", 130)
+    stub = Stub(next_token, RECALL.vocabulary)
+    rows = recall_rows(stub, RECALL, 64, 13, seed=0)
+    assert [tuple(tokens.shape) for tokens in stub.seen] == [(2, 64), (2, 64), (2, 64), (1, 64)]
+    assert sum(row["total"] for row in rows) == 14
+    assert len({tuple(row) for tokens in stub.seen for row in tokens.tolist()}) == 7, (
+        "each block is drawn anew"
+    )
+    long = Stub(next_token, RECALL.vocabulary)
+    recall_rows(long, RECALL, 200, 3, seed=0)
+    assert [tuple(tokens.shape) for tokens in long.seen] == [(1, 200), (1, 200)]
+
+
+@pytest.mark.parametrize("position", [RoPE(), Randomized(RoPE(), 100)], ids=["RoPE", "randomized"])
+def test_the_same_numbers_twice_and_others_from_another_seed(position):
+    model = build(ModelSpec(width=14, position=position), RECALL.vocabulary, 0)
+    torch.manual_seed(1)
+    first = recall_rows(model, RECALL, 64, 400, seed=5)
+    torch.manual_seed(2)
+    assert str(recall_rows(model, RECALL, 64, 400, seed=5)) == str(first)
+    assert str(recall_rows(model, RECALL, 64, 400, seed=6)) != str(first)
+
+
+def test_each_length_has_its_own_questions():
+    stub = Stub(next_token, RECALL.vocabulary)
+    recall_rows(stub, RECALL, 64, 2, seed=0)
+    recall_rows(stub, RECALL, 66, 2, seed=0)
+    short, long = stub.seen
+    assert not torch.equal(short[0, -4:], long[0, -4:])
+
+
+def test_text_loss_worked_by_hand():
+    task = replace(RECALL, text=True)
+    # A model without a preference loses log(vocabulary) at every token; recall is measured as without `text`.
+    model = build(ModelSpec(width=14), task.vocabulary, 0)
+    nn.init.zeros_(model.norm.weight)
+    rows = recall_rows(model, task, 64, 30, seed=0, text=True)
+    assert [row["text_loss"] for row in rows] == pytest.approx([math.log(task.vocabulary)] * len(rows))
+
+    class Bigram(Stub):
+        """Knows the two successors of each filler token, and the values of no key."""
+
+        def forward(self, tokens, positions=None, at=None):
+            logits = torch.full((*tokens.shape, self.vocabulary), -1e4)
+            ring = tokens - task.keys - task.values
+            for step in (1, 3):
+                logits.scatter_(2, (((ring + step) % task.filler) + task.keys + task.values)[..., None], 0.0)
+            return logits
+
+    rows = recall_rows(Bigram(None, task.vocabulary), task, 64, 30, seed=0, text=True)
+    # A walk goes on beneath the pairs, so filler after filler is always one of the two.
+    assert [row["text_loss"] for row in rows] == pytest.approx([math.log(2)] * len(rows))
+    assert sum(row["correct"] for row in rows) == 0
+
+
+def test_recall_is_the_same_whether_the_text_is_measured_or_not():
+    task = replace(RECALL, text=True)
+    model = build(ModelSpec(width=14, layers=2), task.vocabulary, 0)
+    plain = recall_rows(model, task, 64, 400, seed=0)
+    with_text = recall_rows(model, task, 64, 400, seed=0, text=True)
+    assert [row["correct"] for row in plain] == [row["correct"] for row in with_text]
+    assert sum(row["correct"] for row in plain) > 0
+    assert all(math.isnan(row["text_loss"]) for row in plain)
+    assert not any(math.isnan(row["text_loss"]) for row in with_text)
+
+
+@pytest.mark.parametrize("task", [RECALL, MQAR(examples=8)], ids=["noise", "mqar"])
+def test_text_loss_is_refused_without_text(task):
+    model = build(ModelSpec(width=14), task.vocabulary, 0)
+    with pytest.raises(ValueError, match=r"text is True.*filler is text"):
+        recall_rows(model, task, 64, 8, seed=0, text=True)
+
+
+# Another encoding on the same weights -----------------------------------------------------------------
+
+TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]])
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(TOKENS)
+
+
+@pytest.mark.parametrize(
+    "position", [RoPE(100.0), RoPE(scaling=Linear(4.0)), ALiBi(0.5), NoPosition()], ids=str
+)
+def test_the_copy_has_these_weights_and_that_encoding(position):
+    model = build(ModelSpec(layers=2, width=28, heads=2, position=RoPE()), VOCABULARY, 0)
+    before, state = logits(model), {k: v.clone() for k, v in model.state_dict().items()}
+    changed = with_position(model, position)
+    assert changed.spec == replace(model.spec, position=position)
+    fresh = build(changed.spec, VOCABULARY, 1)
+    fresh.load_state_dict(changed.state_dict())
+    assert torch.equal(logits(changed), logits(fresh)), "as if the model had been built with that encoding"
+    assert not torch.allclose(logits(changed), before)
+    assert {name: v.tolist() for name, v in changed.state_dict().items()} == {
+        name: v.tolist() for name, v in state.items()
+    }
+    # The model itself is left alone, and shares no memory with the copy.
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.zero_()
+    assert model.spec.position == RoPE()
+    assert torch.equal(logits(model), before)
+
+
+def test_the_same_encoding_gives_the_same_logits():
+    for position in (RoPE(), Learned(13), T5Bias(), ALiBi()):
+        model = build(ModelSpec(layers=2, width=28, heads=2, position=position), VOCABULARY, 0)
+        assert torch.equal(logits(with_position(model, position)), logits(model)), position
+
+
+def test_learned_tables_are_kept():
+    model = build(ModelSpec(width=14, position=Learned(13)), VOCABULARY, 0)
+    spread = with_position(model, Randomized(Learned(13), 13))
+    assert torch.equal(spread.encoding.table, model.encoding.table)
+    assert spread.encoding.table is not model.encoding.table
+    bias = build(ModelSpec(width=14, position=T5Bias(max_distance=128)), VOCABULARY, 0)
+    longer = with_position(bias, T5Bias(max_distance=999))
+    assert torch.equal(longer.encoding.table, bias.encoding.table)
+
+
+def test_recall_is_asked_under_the_positions_of_the_copy(monkeypatch):
+    asked = []
+
+    def drawn(position, batch, length, generator, device):
+        asked.append(position)
+        return torch.arange(length).expand(batch, length)
+
+    monkeypatch.setattr(evaluate, "draw_positions", drawn)
+    model = build(ModelSpec(width=14), RECALL.vocabulary, 0)
+    recall_rows(with_position(model, RoPE(7.0)), RECALL, 64, 2, seed=0)
+    assert asked == [RoPE(7.0)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"lengths": (64, 0)}, r"lengths is \(64, 0\); allowed are lengths of 1 or more"),
+        ({"lengths": (-64,)}, r"lengths is \(-64,\)"),
+        ({"questions": 0}, r"questions is 0; allowed is 1 or more"),
+        ({"questions": -5}, r"questions is -5"),
+    ],
+)
+def test_a_probe_refuses_what_cannot_be_measured(bad, message):
+    with pytest.raises(ValueError, match=message):
+        Probe(**bad)
+    assert Probe(tune=TrainSpec(), lengths=()).name == "as trained"
+
+
+def test_lengths_that_the_pairs_do_not_fit_are_named():
+    model = build(ModelSpec(width=14), RECALL.vocabulary, 0)
+    with pytest.raises(ValueError, match=r"length is 9; allowed is .*length >= 10"):
+        recall_rows(model, RECALL, 9, 2, seed=0)
+    table = build(ModelSpec(width=14, position=Learned(13)), RECALL.vocabulary, 0)
+    with pytest.raises(ValueError, match=r"length must be <= 13"):
+        recall_rows(table, RECALL, 14, 2, seed=0)

@@ -1,0 +1,241 @@
+"""What a chapter shows beside its figures: readings, verdict cards, committed runs, the ledger, exercises."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lcbook import claims, page, results, runtime
+from lcbook.stats import Estimate
+
+CLAIM = claims.claim(
+    "P9",
+    "A model recalls at 16 times its training length.",
+    factor="position encoding",
+    at_least=16,
+    unit="x training length",
+    test="median n50 over seeds",
+)
+# Five seeds of one arm: all of 100 answers right up to a length of 256, then none.
+TABLE = pd.DataFrame(
+    [
+        {"arm": "RoPE", "seed": seed, "length": length, "correct": 100 * (length <= 256), "total": 100, "chance": 0.0}
+        for seed in range(5)
+        for length in (64, 128, 256, 512, 1024)
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def chapter(monkeypatch, tmp_path) -> Path:
+    """A live chapter with a cache and a folder of committed runs of its own."""
+    monkeypatch.setenv("LCBOOK_SCALE", "live")
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtime, "session", runtime.Session("09_chapter"))
+    monkeypatch.setattr(results, "folder", lambda: tmp_path / "results")
+    return tmp_path
+
+
+# Readings ---------------------------------------------------------------------------------------------
+
+
+def test_a_reading_holds_the_numbers_that_were_computed():
+    found = page.reading(
+        """RoPE's n50 is {n50},
+        {times:.1f} times   the length; {best.value} at {lengths[1]}.""",
+        n50=Estimate(3.14, 2.71, 4.0, "above"),
+        times=2.04,
+        best=Estimate(7, 7, 7),
+        lengths=(64, 128),
+    )
+    assert (
+        str(found) == f"RoPE's n50 is {Estimate(3.14, 2.71, 4.0, 'above')}, 2.0 times the length; 7 at 128."
+    )
+    assert "≥" in str(found)
+    assert found._repr_markdown_() == repr(found)
+    assert str(page.reading("A brace {{x}} stays.")) == "A brace {x} stays."
+
+
+def test_a_reading_names_what_is_missing_and_what_is_unused():
+    with pytest.raises(ValueError, match=r"text names \['n50'\]; allowed are the numbers given: n, times"):
+        page.reading("{n50} and {n} {times}", n=1, times=2)
+    with pytest.raises(ValueError, match=r"numbers has \['n'\], which the text does not name"):
+        page.reading("{n50}", n=1, n50=2)
+    with pytest.raises(ValueError, match=r"text names \['16'\]"):
+        page.reading("2^{16} is {n}", n=1)
+    with pytest.raises(ValueError, match=r"text names \[''\]"):
+        page.reading("{}")
+
+
+# Verdicts ---------------------------------------------------------------------------------------------
+
+
+def test_an_estimate_is_judged_by_its_interval_and_filed(chapter):
+    card = page.judge(CLAIM, TABLE, Estimate(20.0, 17.0, 23.0))
+    assert repr(card) == "P9 supported"
+    assert card.live.seeds == 5
+    assert runtime.session.verdicts == [card.live]
+    stored = results.load_json(chapter / "cache" / "claims" / "live" / "P9.json")
+    assert (stored["chapter"], stored["verdict"]) == ("09_chapter", "supported")
+    assert repr(page.judge(CLAIM, TABLE, Estimate(20.0, 15.0, 23.0))) == "P9 inconclusive"
+    assert repr(page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0))) == "P9 refuted"
+    assert len(runtime.session.verdicts) == 3
+
+
+def test_the_seeds_counted_are_those_of_the_arm_with_fewest():
+    fewer = pd.concat([TABLE, TABLE[TABLE["seed"] < 3].assign(arm="none")])
+    assert page.judge(CLAIM, fewer, Estimate(20.0, 17.0, 23.0)).live.seeds == 3
+    assert repr(page.judge(CLAIM, fewer, Estimate(20.0, 17.0, 23.0))) == "P9 not judged"
+
+
+def test_a_statistic_is_bootstrapped():
+    def percent(frame):
+        return 100 * frame["correct"].sum() / frame["total"].sum()
+
+    card = page.judge(CLAIM, TABLE, percent, resamples=30)
+    assert repr(card) == "P9 supported"
+    assert (card.live.effect.value, card.live.seeds) == (60, 5)
+    assert 50 < card.live.effect.low < card.live.effect.high < 70
+    assert runtime.session.verdicts == [card.live]
+
+
+def committed(chapter: Path, verdict: claims.Verdict, device: str = "cpu", **tables: pd.DataFrame) -> Path:
+    path = results.save_reference("09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0)
+    place = chapter / "results" / device / path.name
+    place.parent.mkdir(exist_ok=True)
+    return path.rename(place)
+
+
+def test_a_card_stands_beside_the_committed_verdicts(chapter):
+    word = page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live
+    committed(chapter, word)
+    card = page.judge(CLAIM, TABLE, Estimate(20.0, 17.0, 23.0))
+    assert [reference.verdict for reference in card.references] == ["refuted"]
+    assert "refuted" in card._repr_html_()
+    other = claims.claim("P8", "Another.", factor="x", at_least=1, test="x")
+    assert page.judge(other, TABLE, Estimate(2.0, 2.0, 2.0)).references == ()
+
+
+def test_stale_and_damaged_runs_judge_nothing(chapter, monkeypatch):
+    word = page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live
+    path = committed(chapter, word, recall=TABLE)
+    assert len(page.committed_verdicts("09_chapter")) == len(page.committed("recall")) == 1
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert page.committed_verdicts("09_chapter") == []
+    assert page.committed("recall") == {}
+    path.write_bytes(whole)
+    monkeypatch.setattr(results, "COMPUTE_VERSION", results.COMPUTE_VERSION + 1)
+    assert page.committed_verdicts("09_chapter") == []
+    assert page.committed("recall") == {}
+
+
+def test_a_ledger_that_cannot_be_written_does_not_lose_the_verdict(chapter, monkeypatch):
+    (chapter / "file").write_text("")
+    monkeypatch.setenv("LCBOOK_CACHE", str(chapter / "file" / "cache"))
+    with pytest.warns(UserWarning, match=r"The ledger cannot be written .*; the verdict stands on the page"):
+        card = page.judge(CLAIM, TABLE, Estimate(20.0, 17.0, 23.0))
+    assert repr(card) == "P9 supported"
+    assert runtime.session.verdicts == [card.live]
+
+
+def test_outside_a_chapter_nothing_is_recorded(chapter, monkeypatch):
+    monkeypatch.setattr(runtime, "session", runtime.Session())
+    assert repr(page.judge(CLAIM, TABLE, Estimate(20.0, 17.0, 23.0))) == "P9 supported"
+    assert not (chapter / "cache").exists()
+
+
+def test_the_ledger_holds_live_and_committed_verdicts(chapter):
+    committed(chapter, page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live)
+    page.judge(CLAIM, TABLE, Estimate(20.0, 17.0, 23.0))
+    row = page.ledger().frame.iloc[0]
+    assert (row["chapter"], row["id"], row["verdict"], row["cpu verdict"]) == (
+        "09_chapter",
+        "P9",
+        "supported",
+        "refuted",
+    )
+    assert repr(page.ledger()) == "P9 supported"
+
+
+def test_an_empty_ledger():
+    assert len(page.ledger().frame) == 0
+    assert "<table" in page.ledger()._repr_html_()
+
+
+# Committed runs ---------------------------------------------------------------------------------------
+
+
+def test_no_committed_run_is_said_in_words(chapter):
+    for shown in (page.committed_runs(), page.committed_runs("*")):
+        assert repr(shown) == "There is no committed run yet."
+        assert shown._repr_html_() == "<p>There is no committed run yet.</p>"
+    assert page.committed("recall") == {}
+
+
+def test_committed_runs_are_listed_with_their_state(chapter):
+    verdict = page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live
+    path = committed(chapter, verdict, device="big-gpu", recall=TABLE)
+    path.write_bytes(path.read_bytes()[:-9])
+    committed(chapter, verdict, recall=TABLE)
+    results.save_reference("10_other", {}, [], 1.0)
+    frame = page.committed_runs().frame
+    assert frame["status"].tolist() == ["damaged", "current"]
+    assert frame["seconds"].tolist()[1] == 7.0
+    for shown in (repr(page.committed_runs()), page.committed_runs()._repr_html_()):
+        assert "damaged" in shown
+        assert "live" in shown
+        assert "nan" not in shown.lower(), "an unknown cell is empty"
+        assert "<NA>" not in shown
+        assert "&lt;NA&gt;" not in shown
+    assert len(frame["commit"].tolist()[1]) in (0, 10)
+    assert page.committed_runs("*").frame["chapter"].tolist() == ["09_chapter", "09_chapter", "10_other"]
+    assert page.committed_runs("10_other").frame["chapter"].tolist() == ["10_other"]
+    (label,) = page.committed("recall")
+    assert label == results.references("09_chapter")[1].label
+    pd.testing.assert_frame_equal(page.committed("recall")[label], TABLE)
+    assert page.committed("another") == {}
+
+
+# Numbers ----------------------------------------------------------------------------------------------
+
+
+def test_n50_in_units_of_the_training_length():
+    tokens, times = page.n50(TABLE), page.n50(TABLE, per=64)
+    assert 256 < tokens.value < 512
+    assert times.censored is None
+    assert (times.value, times.low, times.high) == pytest.approx(
+        (tokens.value / 64, tokens.low / 64, tokens.high / 64)
+    )
+    all_right = page.n50(TABLE.assign(correct=100), per=64)
+    assert (all_right.value, all_right.censored) == (16, "above")
+
+
+def test_n50_is_of_one_arm():
+    with pytest.raises(ValueError, match=r"frame holds the arms \['RoPE', 'none'\]; allowed is one"):
+        page.n50(pd.concat([TABLE, TABLE.assign(arm="none")]))
+
+
+def test_share_worked_by_hand():
+    frame = pd.DataFrame({"correct": [1, 2], "total": [2, 30]})
+    assert page.share(frame) == "9 %"  # 3 of 32
+    with pytest.raises(ValueError, match="frame has 0 rows and no questions"):
+        page.share(frame[:0])
+
+
+def test_an_exercise_is_open_right_or_wrong(capsys):
+    page.check(None, 3.0)
+    assert capsys.readouterr().out == "Not answered yet: replace None.\n"
+    page.check(3.0000001, 3.0)
+    page.check(1.04e6, 1e6, tolerance=0.05)  # relative above 1
+    page.check(0.04, 0.0, tolerance=0.05)  # absolute below
+    page.check("3", 3.0)
+    assert capsys.readouterr().out == "Right.\n" * 4
+    for wrong in (3.001, -3.0, math.nan, 0):
+        with pytest.raises(AssertionError, match="is not the answer yet"):
+            page.check(wrong, 3.0)
+    with pytest.raises(AssertionError):
+        page.check(1.06e6, 1e6, tolerance=0.05)

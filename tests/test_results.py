@@ -1,0 +1,355 @@
+"""Results: digests that tell specs apart, files written whole or not at all, damage noticed, committed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from lcbook import results
+from lcbook.experiment import Run, Spec
+from lcbook.model import ModelSpec
+from lcbook.positions import NTK, ALiBi, Dynamic, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
+from lcbook.results import DamagedFileError, canonical, digest, load_json, save_json, write_bytes
+from lcbook.tasks import MQAR, KeyValueRecall
+from lcbook.train import TrainSpec
+
+BODY = {"rows": [{"arm": "RoPE", "correct": 7, "loss": 0.1, "solved": True, "gap": None}], "é": "§"}
+
+# Digests ----------------------------------------------------------------------------------------------
+
+
+def test_canonical_worked_by_hand():
+    assert canonical(RoPE(7.0, Linear(2.0))) == {
+        "is": "RoPE",
+        "base": 7.0,
+        "scaling": {"is": "Linear", "factor": 2.0},
+    }
+    assert canonical({"a": (1, [2.5, None]), 3: True}) == {"a": [1, [2.5, None]], "3": True}
+
+
+def test_canonical_refuses_what_has_no_plain_form():
+    for value, name in ((object(), "object"), (torch.zeros(1), "Tensor"), ({1, 2}, "set"), (RoPE, "type")):
+        with pytest.raises(ValueError, match=f"value is a {name}; allowed in a spec are"):
+            canonical([value])
+
+
+def test_digest_worked_by_hand(monkeypatch):
+    monkeypatch.setattr(results, "COMPUTE_VERSION", 7)
+    text = '[7, {"base": 10000.0, "is": "Sinusoidal"}, 3]'
+    assert digest(Sinusoidal(), 3) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+CHANGED = {
+    "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
+    "key_shift": False, "qk_norm": False,
+    "pairs": 5, "queries": 2, "keys": 65, "values": 66, "filler": 67, "depth": 0.5, "competing": 0.25, "text": True,
+    "length": 65, "updates": 7, "batch": 3, "lr": 1e-4, "warmup": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.1,
+    "text_loss": 1.0, "stop_at_gate": True, "curriculum": ((16, 4),),
+}  # fmt: skip
+
+
+def test_every_field_counts():
+    parts = {"model": ModelSpec(), "task": KeyValueRecall(), "train": TrainSpec()}
+    base = Run("arm", Spec(), 0)
+    found = {
+        digest(base),
+        digest(dataclasses.replace(base, arm="other")),
+        digest(dataclasses.replace(base, seed=1)),
+    }
+    count = 3
+    for part, value in parts.items():
+        for field in dataclasses.fields(value):
+            assert field.name in CHANGED, f"say here how {field.name} may change"
+            if field.name == "normalizer":
+                changed = canonical(value) | {"normalizer": "another"}
+            else:
+                changed = canonical(dataclasses.replace(value, **{field.name: CHANGED[field.name]}))
+            found.add(digest(canonical(base) | {"spec": canonical(base.spec) | {part: changed}}))
+            count += 1
+    assert len(found) == count
+
+
+def test_class_names_and_types_count():
+    alike = [
+        Linear(2.0),
+        NTK(2.0),
+        NoPosition(),
+        RoPE(),
+        Sinusoidal(),
+        ALiBi(),
+        Dynamic(2.0, 64),
+        2.0,
+        2,
+        "2",
+        None,
+    ]
+    alike += [True, Learned(8), Randomized(RoPE(), 8), MQAR(), KeyValueRecall(), [], [[]], {}, "None"]
+    assert len({digest(value) for value in alike}) == len(alike)
+    assert len({digest(1, 2), digest(2, 1), digest(12), digest((1, 2)), digest(1, 2, None)}) == 5
+
+
+def test_digest_is_the_same_in_another_process_and_changes_with_the_version(monkeypatch):
+    run = Run("RoPE", Spec(ModelSpec(position=RoPE())), 3)
+    code = (
+        "from lcbook import *\nfrom lcbook.positions import RoPE\n"
+        "print(results.digest(Run('RoPE', Spec(ModelSpec(position=RoPE())), 3)))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
+    here = digest(run)
+    assert done.stdout.strip() == here
+    assert len(here) == 16
+    monkeypatch.setattr(results, "COMPUTE_VERSION", results.COMPUTE_VERSION + 1)
+    assert digest(run) != here
+
+
+# Files ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.json"
+    save_json(path, BODY)
+    assert load_json(path) == BODY
+    save_json(path, {"b": [1.5, math.nan, math.inf], "c": (1, {"d": -math.inf})})
+    assert load_json(path) == {"b": [1.5, None, None], "c": [1, {"d": None}]}
+    text = path.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["replace", "fsync", "mkstemp", "fdopen"])
+def test_where_writing_fails_the_old_file_stays(monkeypatch, tmp_path, where):
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    monkeypatch.setattr(results.tempfile if where == "mkstemp" else os, where, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        save_json(path, {"rows": []})
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "b.json", b"data")
+    monkeypatch.undo()
+    assert load_json(path) == BODY
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"], "nothing half-written is left behind"
+
+
+def test_an_interrupted_write_leaves_nothing(monkeypatch, tmp_path):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_json(path, {"rows": []})
+    assert load_json(path) == BODY
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_whole_file_is_there_before_it_takes_its_name(monkeypatch, tmp_path):
+    path, replace = tmp_path / "a.json", os.replace
+    sizes = []
+
+    def watched(part, name):
+        assert not Path(name).exists()
+        assert Path(part).parent == Path(name).parent, "another file system would copy, not rename"
+        sizes.append(Path(part).stat().st_size)
+        replace(part, name)
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_bytes(path, b"0123456789\n")
+    assert sizes == [11]
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_bytes(tmp_path / "file" / "a.json", b"data")
+
+
+def test_damage_is_noticed_wherever_it_is(tmp_path):
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    whole = path.read_bytes()
+    for end in range(len(whole) - 1):  # the last byte is a line end
+        path.write_bytes(whole[:end])
+        with pytest.raises(DamagedFileError, match=r"a\.json"):
+            load_json(path)
+    for old, new in (
+        (b"7", b"8"),
+        (b"0.1", b"0.2"),
+        (b"true", b"false"),
+        (b"RoPE", b"Rope"),
+        (b"arm", b"arn"),
+    ):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(DamagedFileError, match=r"a\.json was changed after it was written"):
+            load_json(path)
+    path.write_text(json.dumps(json.loads(whole), indent=2))  # laid out anew, the same content
+    assert load_json(path) == BODY
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[1, 2]", b'{"rows": []}', b'{"body": {}}', b'{"checksum": "", "body": {}}', b'"text"', b"7",
+     b"\xff\xfe", b"version https://git-lfs.github.com/spec/v1", b"<<<<<<< HEAD\n"],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"a\.json"):
+        load_json(path)
+
+
+def test_a_file_that_is_not_there_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_json(tmp_path / "a.json")
+
+
+def test_weights_come_back_bit_by_bit():
+    state = {"a": torch.randn(3, 5), "b": torch.tensor([math.nan, -0.0]), "c": torch.arange(7)}
+    again = results.unpack_weights(results.pack_weights(state), "w.pt")
+    assert list(again) == list(state)
+    for name, tensor in state.items():
+        assert again[name].dtype == tensor.dtype
+        assert again[name].numpy().tobytes() == tensor.numpy().tobytes()
+
+
+def test_damaged_weights_are_named():
+    packed = results.pack_weights({"a": torch.randn(3, 5)})
+    flipped = bytearray(packed)
+    flipped[len(packed) // 2] ^= 1
+    last = bytearray(packed)
+    last[-1] ^= 1
+    for data in (
+        packed[: len(packed) // 2],
+        packed[:-1],
+        packed[:7],
+        b"",
+        bytes(flipped),
+        bytes(last),
+        packed + b"0",
+    ):
+        with pytest.raises(DamagedFileError, match=r"w\.pt is no complete weights file"):
+            results.unpack_weights(data, "w.pt")
+
+
+# Committed runs ---------------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame(
+    {
+        "arm": ["RoPE", "RoPE", "none"],
+        "model.key_shift": [True, True, True],
+        "solved": [True, False, True],
+        "length": [64, 128, 256],
+        "train.length": [64, 64, 64],
+        "train.lr": [0.01, 0.01, 0.01],
+        "updates_to_gate": [30.0, math.nan, 40.0],
+        "text_loss": [math.nan] * 3,
+        "position.scaling": ["Linear", None, "NTK"],
+        "whole": [1.0, 2.0, 3.0],
+        "one": [1.0, 1.0, 1.0],
+    }
+)
+
+
+@pytest.fixture
+def committed(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_committed_run_comes_back_as_it_was(committed):
+    one_row, none = TABLE[:1], TABLE[:0]
+    claims = [{"claim": {"id": "P1"}, "verdict": "supported"}]
+    path = results.save_reference("01_x", {"recall": TABLE, "one": one_row, "none": none}, claims, 12.34)
+    assert path == committed / "cpu" / "01_x.json"
+    (found,) = results.references("01_x")
+    assert (found.chapter, found.device, found.status) == ("01_x", "cpu", "current")
+    assert found.claims == tuple(claims)
+    pd.testing.assert_frame_equal(found.tables["recall"], TABLE)
+    pd.testing.assert_frame_equal(found.tables["one"], one_row)
+    assert list(found.tables["none"].columns) == list(TABLE.columns)
+    assert len(found.tables["none"]) == 0
+    stored = load_json(path)["tables"]["recall"]
+    assert stored["constant"].keys() == {"model.key_shift", "train.length", "train.lr", "text_loss", "one"}
+    assert results.references("02_y") == []
+
+
+def test_a_filtered_table_is_counted_anew(committed):
+    part = TABLE[TABLE["length"] > 64]
+    results.save_reference("01_x", {"recall": part}, [], 1.0)
+    pd.testing.assert_frame_equal(results.references("01_x")[0].tables["recall"], part.reset_index(drop=True))
+
+
+def test_provenance_says_where_and_when(committed, monkeypatch):
+    monkeypatch.setenv("LCBOOK_SCALE", "full")
+    results.save_reference("01_x", {}, [], 12.34)
+    (found,) = results.references("01_x")
+    said = found.provenance
+    assert said.keys() == {
+        "commit", "device", "machine", "scale", "python", "torch", "seconds", "peak_memory_mib", "date",
+    }  # fmt: skip
+    assert said["seconds"] == 12.3
+    assert (said["device"], said["scale"], said["torch"]) == ("cpu", "full", torch.__version__)
+    assert 50 < said["peak_memory_mib"] < 100_000
+    assert pd.Timestamp(said["date"]).date() >= pd.Timestamp("2025-01-01").date()
+    assert said["commit"] is None or len(said["commit"]) == 40
+    assert found.label == f"{said['machine']}, full scale, {said['date']}"
+
+
+def test_provenance_needs_neither_git_nor_a_checkout(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert results.provenance(1.0)["commit"] is None
+
+
+def test_stale_and_damaged_runs_are_marked(committed, monkeypatch):
+    results.save_reference("01_x", {"recall": TABLE}, [], 1.0)
+    path = committed / "cpu" / "01_x.json"
+    monkeypatch.setattr(results, "COMPUTE_VERSION", results.COMPUTE_VERSION + 1)
+    (stale,) = results.references("01_x")
+    assert stale.status == "stale"
+    pd.testing.assert_frame_equal(stale.tables["recall"], TABLE)
+    (committed / "gpu").mkdir()
+    (committed / "gpu" / "01_x.json").write_bytes(path.read_bytes()[:-20])
+    (committed / "other").mkdir()
+    save_json(committed / "other" / "01_x.json", {"verdict": "supported"})  # whole, but of another kind
+    (committed / "other2").mkdir()
+    save_json(committed / "other2" / "01_x.json", {"compute_version": 1, "tables": {"recall": 7}})
+    results.save_reference("02_y", {}, [], 1.0)
+    found = {(run.device, run.chapter): run.status for run in results.references("*")}
+    assert found == {
+        ("cpu", "01_x"): "stale",
+        ("cpu", "02_y"): "current",
+        ("gpu", "01_x"): "damaged",
+        ("other", "01_x"): "damaged",
+        ("other2", "01_x"): "damaged",
+    }
+    damaged = results.references("01_x")[1]
+    assert (damaged.tables, damaged.claims, damaged.provenance) == ({}, (), {})
+
+
+def test_committed_runs_lie_beside_the_package_or_in_it(monkeypatch, tmp_path):
+    package = tmp_path / "lcbook"
+    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    assert results.folder() == package / "_results"
+    (tmp_path / "pyproject.toml").write_text("")
+    assert results.folder() == tmp_path / "results", "in a checkout, even before the first run is committed"
