@@ -110,12 +110,17 @@ def test_the_same_numbers_twice_and_others_from_another_seed(position):
     assert str(recall_rows(model, RECALL, 64, 400, seed=6)) != str(first)
 
 
-def test_each_length_has_its_own_questions():
-    stub = Stub(next_token, RECALL.vocabulary)
-    recall_rows(stub, RECALL, 64, 2, seed=0)
-    recall_rows(stub, RECALL, 66, 2, seed=0)
-    short, long = stub.seen
-    assert not torch.equal(short[0, -4:], long[0, -4:])
+def test_each_length_and_seed_has_its_own_questions(monkeypatch):
+    seeds, real = [], KeyValueRecall.sample
+
+    def sample(self, batch, length, generator):
+        seeds.append(generator.initial_seed())
+        return real(self, batch, length, generator)
+
+    monkeypatch.setattr(KeyValueRecall, "sample", sample)
+    for seed, length in ((0, 64), (0, 65), (1, 64), (1, 65), (65, 64)):
+        recall_rows(Stub(next_token, RECALL.vocabulary), RECALL, length, 2, seed=seed)
+    assert len(set(seeds[1::2])) == 5
 
 
 def test_text_loss_worked_by_hand():
