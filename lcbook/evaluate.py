@@ -45,7 +45,7 @@ class Probe:
 def with_position(model: Decoder, position: Position) -> Decoder:
     """Return a copy of `model` with the same weights and another position encoding.
 
-    A learned encoding keeps its parameters where the new one has parameters of the same shape.
+    A learned encoding keeps its parameters. Raises ValueError if the new one has parameters that were never trained.
     """
     changed = copy.deepcopy(model)
     spec = copy.copy(model.spec)
@@ -53,7 +53,15 @@ def with_position(model: Decoder, position: Position) -> Decoder:
     encoding = PositionEncoding(
         position, width=spec.width, heads=spec.heads, head_dim=spec.width // spec.heads
     ).to(next(model.parameters()).device)
-    encoding.load_state_dict(model.encoding.state_dict(), strict=False)
+    shapes = {name: value.shape for name, value in encoding.state_dict().items()}
+    kept = {
+        name: value for name, value in model.encoding.state_dict().items() if shapes.get(name) == value.shape
+    }
+    if shapes.keys() - kept.keys():
+        raise ValueError(
+            f"position is {position}; allowed is one whose parameters {model.spec.position} has trained."
+        )
+    encoding.load_state_dict(kept)
     changed.spec, changed.encoding = spec, encoding
     for part in changed.modules():
         if isinstance(part, Attention):

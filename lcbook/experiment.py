@@ -77,10 +77,12 @@ def grid(
 
     The values of `axes` name the arm; those of `sweep` (a learning rate, say) are tried within each arm, for
     `best` to choose from. `seeds` is a count, or the seeds themselves. Raises ValueError for an unknown field, an
-    empty axis or no seed.
+    empty axis, no seed, a seed given twice, or two arms of one name.
     """
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     swept = sweep or {}
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"seeds is {chosen}; allowed is each seed once.")
     if not chosen or any(not values for values in (*axes.values(), *swept.values())):
         names = sorted([*axes, *swept])
         raise ValueError(
@@ -90,6 +92,11 @@ def grid(
     for path, values in axes.items():
         pairs = values.items() if isinstance(values, Mapping) else [(_arm(path, v), v) for v in values]
         named.append([(path, name, value) for name, value in pairs])
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"{path} has arms named {names}; allowed are different names: give {{name: value}}."
+            )
     named += [[(path, "", value) for value in values] for path, values in swept.items()]
     runs = []
     for combination in itertools.product(*named):

@@ -249,3 +249,12 @@ def test_lengths_that_the_pairs_do_not_fit_are_named():
     table = build(ModelSpec(width=14, position=Learned(13)), RECALL.vocabulary, 0)
     with pytest.raises(ValueError, match=r"length must be <= 13"):
         recall_rows(table, RECALL, 14, 2, seed=0)
+
+
+def test_a_swapped_encoding_has_no_untrained_parameters():
+    model = build(ModelSpec(position=Learned(64)), 11, seed=0)
+    with pytest.raises(ValueError, match="has trained"):
+        with_position(model, Learned(128))
+    with pytest.raises(ValueError, match="has trained"):
+        with_position(model, T5Bias())
+    assert torch.equal(with_position(model, Learned(64)).encoding.table, model.encoding.table)

@@ -619,3 +619,10 @@ def test_measure_gives_plain_rows():
     rows = measure(one, [Probe(lengths=(16,), questions=4)])
     assert sum(row["total"] for row in rows) == 4
     assert {(row["arm"], row["seed"], row["probe"]) for row in rows} == {("sinusoidal", 7, "as trained")}
+
+
+def test_arms_of_one_name_and_seeds_given_twice_are_refused():
+    with pytest.raises(ValueError, match="different names"):
+        grid(Spec(), {"model.position": [RoPE(10.0), RoPE(1000.0)]}, seeds=1)
+    with pytest.raises(ValueError, match="each seed once"):
+        grid(Spec(), {}, seeds=[0, 1, 0])
