@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -170,9 +171,13 @@ def _store(write: Any) -> None:
         )
 
 
+def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:
+    return runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
+
+
 def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     """Train `run` and measure it with every probe; return tidy rows, from the cache if they are there and whole."""
-    path = runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
+    path = _rows_path(run, probes)
     try:
         return load_json(path)["rows"]
     except OSError:
@@ -241,6 +246,7 @@ def run(
     alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
     jobs = workers or (1 if alone else min(runtime.cores(), len(runs)))
     environment = {"LCBOOK_SCALE": runtime.scale(), "LCBOOK_CACHE": str(runtime.cache_dir())}
+    runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)
     tables: list[list[dict[str, Any]] | None] = [None] * len(runs)
     with tqdm(total=len(runs), desc=name, unit="run", mininterval=1.0) as bar:
         if jobs == 1:

@@ -110,7 +110,9 @@ RUN_COLUMNS = [
     "chapter",
     "machine",
     "scale",
+    "training_seconds",
     "seconds",
+    "resumed",
     "peak_memory_mib",
     "date",
     "torch",
@@ -122,7 +124,8 @@ RUN_COLUMNS = [
 def committed_runs(chapter: str = "") -> Table:
     """Return the committed runs of a chapter (the running one if not named; "*" for all), one row each.
 
-    A row holds machine, scale, seconds, peak memory (MiB), date, version of torch, commit and status: current, or
+    A row holds machine, scale, seconds of training on one core or GPU, seconds in all (of the last session, where it
+    resumed an earlier one), peak memory (MiB), date, version of torch, commit and status: current, or
     stale or damaged, in which case nothing of it is drawn or judged.
     """
     runs = results.references(chapter or runtime.session.chapter)

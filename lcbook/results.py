@@ -178,12 +178,21 @@ def save_reference(
     path = folder() / runtime.device_name() / f"{chapter}.json"
     body = {
         "compute_version": COMPUTE_VERSION,
-        "provenance": provenance(seconds),
+        "provenance": provenance(seconds)
+        | {"resumed": runtime.session.resumed, "training_seconds": _training_seconds(tables)},
         "tables": {name: _packed(table) for name, table in tables.items()},
         "claims": claims,
     }
     save_json(path, body)
     return path
+
+
+def _training_seconds(tables: dict[str, pd.DataFrame]) -> float:
+    """Return the seconds that all models took to train on one core or GPU, each model counted once."""
+    parts = [
+        table[["seed", "seconds"]] for table in tables.values() if {"seed", "seconds"} <= set(table.columns)
+    ]
+    return round(float(pd.concat(parts).drop_duplicates()["seconds"].sum()), 1) if parts else 0.0
 
 
 def _packed(table: pd.DataFrame) -> dict[str, Any]:

@@ -307,6 +307,7 @@ def test_provenance_says_where_and_when(committed, monkeypatch):
     said = found.provenance
     assert said.keys() == {
         "commit", "device", "machine", "scale", "python", "torch", "seconds", "peak_memory_mib", "date",
+        "resumed", "training_seconds",
     }  # fmt: skip
     assert said["seconds"] == 12.3
     assert (said["device"], said["scale"], said["torch"]) == ("cpu", "full", torch.__version__)
