@@ -22,6 +22,10 @@ from lcbook import results, runtime, stats
 from lcbook.stats import Estimate, Number
 
 SEEDS_NEEDED = 5
+MOST_RESAMPLES = {
+    "smoke": 20,
+    "live": 400,
+}  # a reader waits for these; the other scales take what is asked for
 # Verdict -> symbol and colour (readable on white and on black, and apart for colour-blind eyes).
 LOOKS = {
     "supported": ("✓", "#0067a3"),
@@ -105,8 +109,7 @@ class Claim:
             )
         arms = table["arm"] if "arm" in table.columns else pd.Series(0, table.index)
         seeds = table["seed"].groupby(arms).nunique().min()
-        if runtime.scale() == "smoke":
-            resamples = min(resamples, 20)
+        resamples = min(resamples, MOST_RESAMPLES.get(runtime.scale(), resamples))
         effect = stats.bootstrap(table, statistic, resamples=resamples, limits=limits)
         return self.decide(effect, seeds=int(seeds))
 

@@ -74,6 +74,7 @@ def _number(x: float, decimals: int) -> str:
 
 
 def require_share(name: str, value: Number) -> None:
+    """Raise ValueError, naming `name`, unless `value` lies strictly between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} is {value}; allowed is a share between 0 and 1.")
 
