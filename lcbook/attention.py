@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lcbook.normalizers import normalizer as find_normalizer
-
-
-def causal_mask(q_index: Int[Tensor, "b t"], k_index: Int[Tensor, " s"]) -> Bool[Tensor, "b 1 t s"]:
-    """True where a query may look: at keys that stand at its own place in the sequence or before it."""
-    return (k_index <= q_index[..., None])[:, None]
 
 
 def attend(

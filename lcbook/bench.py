@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from lcbook import costs
 from lcbook.model import Decoder, ModelSpec, build
 from lcbook.positions import ALiBi
 from lcbook.tasks import MQAR
+from lcbook.timing import matmul_rate
 from lcbook.train import GATE, TrainSpec, train
 
 LENGTH = 64
@@ -59,17 +59,6 @@ ARMS = (
         TrainSpec(length=LENGTH, updates=400, batch=32, lr=2e-2, warmup=0.0125, betas=(0.8, 0.95)),
     ),
 )
-
-
-def matmul_rate(size: int = 1024, repeats: int = 8) -> float:
-    """Return the best rate of a square float32 matrix product here, in operations a second, with the threads in use."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
 
 
 @torch.no_grad()

@@ -73,13 +73,13 @@ class Claim:
 
         "supported" if the whole interval lies on the claimed side, "refuted" if on the other, else
         "inconclusive". A censored end counts as unbounded, so "≥ 8192" supports a claim of at least 4096 and
-        refutes nothing it may exceed. Fewer than five seeds, or smoke scale, give "not judged". Raises
-        ValueError if seeds < 0.
+        refutes nothing it may exceed. Fewer than five seeds, smoke scale, or an effect that could not be
+        measured (NaN) give "not judged". Raises ValueError if seeds < 0.
         """
         if seeds < 0:
             raise ValueError(f"seeds is {seeds}; allowed is 0 or more.")
         scale = runtime.scale()
-        if seeds < SEEDS_NEEDED or scale == "smoke":
+        if seeds < SEEDS_NEEDED or scale == "smoke" or math.isnan(effect.value):
             word = "not judged"
         elif self.at_least is not None:
             word = _side(effect.lower >= self.at_least, effect.upper < self.at_least)

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcbook.forms import Form
 from lcbook.model import Attention, Decoder
+from lcbook.patterns import Full, Pattern
 from lcbook.positions import Position, PositionEncoding, draw_positions
-from lcbook.tasks import KeyValueRecall, Task
+from lcbook.tasks import Batch, KeyValueRecall, Task
 from lcbook.train import TrainSpec
 
 TOKENS_AT_ONCE = 2**17
@@ -23,8 +25,9 @@ class Probe:
     """What is measured on trained weights: recall at `lengths` (none: the run's own training length), at least
     `questions` answers at each.
 
-    `position` replaces the encoding at test time, `tune` trains that changed model briefly before it is measured,
-    `task` replaces the task. `text` measures the mean next-token loss as well.
+    `position`, `pattern` and `form` replace the encoding, which keys are seen in every layer, and how attention is
+    computed; `tune` trains that changed model briefly before it is measured; `task` replaces the task. `text` measures
+    the mean next-token loss as well. `gap_bin` sorts answers by the gap in bins of so many tokens, 0 in octaves.
     """
 
     name: str = "as trained"
@@ -34,12 +37,48 @@ class Probe:
     tune: TrainSpec | None = None
     task: Task | None = None
     text: bool = False
+    pattern: Pattern | None = None
+    form: Form | None = None
+    gap_bin: int = 0
 
     def __post_init__(self) -> None:
         if min(self.lengths, default=1) < 1:
             raise ValueError(f"lengths is {self.lengths}; allowed are lengths of 1 or more.")
         if self.questions < 1:
             raise ValueError(f"questions is {self.questions}; allowed is 1 or more.")
+        if self.gap_bin < 0:
+            raise ValueError(f"gap_bin is {self.gap_bin}; allowed is 0 (octaves) or more.")
+
+
+def with_pattern(model: Decoder, pattern: Pattern) -> Decoder:
+    """Return a copy of `model` with the same weights in which every layer sees the keys that `pattern` shows."""
+    changed = copy.deepcopy(model)
+    spec = copy.copy(model.spec)
+    object.__setattr__(spec, "pattern", pattern)
+    object.__setattr__(spec, "full_layers", ())
+    changed.spec = spec
+    for part in changed.modules():
+        if isinstance(part, Attention):
+            part.spec, part.pattern = spec, pattern
+    return changed
+
+
+def with_form(model: Decoder, form: Form) -> Decoder:
+    """Return a copy of `model` with the same weights whose attention is computed by `form` in every layer.
+
+    Raises ValueError unless the model is what forms compute: full softmax attention, no bias on the scores.
+    """
+    spec = model.spec
+    biased = model.encoding.bias(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
+    if biased is not None or spec.normalizer != "softmax" or spec.pattern != Full():
+        raise ValueError(
+            f"form is {form} for {spec}; allowed is a model of full softmax attention without a bias on the scores."
+        )
+    changed = copy.deepcopy(model)
+    for part in changed.modules():
+        if isinstance(part, Attention):
+            part.form = form
+    return changed
 
 
 def with_position(model: Decoder, position: Position) -> Decoder:
@@ -71,13 +110,24 @@ def with_position(model: Decoder, position: Position) -> Decoder:
 
 @torch.no_grad()
 def recall_rows(
-    model: Decoder, task: Task, length: int, questions: int, *, seed: int, text: bool = False
+    model: Decoder,
+    task: Task,
+    length: int,
+    questions: int,
+    *,
+    seed: int,
+    text: bool = False,
+    gap_bin: int = 0,
+    exact: Decoder | None = None,
 ) -> list[dict[str, Any]]:
-    """Ask at least `questions` questions at `length`; return one row for each octave of the gap.
+    """Ask at least `questions` questions at `length`; return one row for each octave of the gap, or bin of `gap_bin`.
 
-    A row holds length, gap (lower edge of the octave), correct, total, chance, and text_loss: the mean next-token loss
-    in nats over the tokens that local context predicts, at that length (NaN unless `text`). Raises ValueError where
-    `text` is asked of a task without such tokens.
+    A row holds length, gap (lower edge of the octave or bin), correct, total, chance, and text_loss: the mean
+    next-token loss in nats over the tokens that local context predicts, at that length (NaN unless `text`). Where the
+    last layer does not see every key, it also holds selected, the answers whose needle is among the keys it sees, and
+    correct_selected, those of them that are right. With `exact`, a model of the same weights, it holds changed, the
+    answers in which the two differ, and logit_difference, the largest absolute difference of their logits at `length`.
+    Raises ValueError where `text` is asked of a task without such tokens.
     """
     if text and not (isinstance(task, KeyValueRecall) and task.text):
         raise ValueError(f"text is True for {task}; allowed is a KeyValueRecall whose filler is text.")
@@ -86,7 +136,8 @@ def recall_rows(
     probe = task.sample(1, length, torch.Generator().manual_seed(0))
     sequences = math.ceil(questions / probe.answers.shape[1])
     at_once = max(1, TOKENS_AT_ONCE // length)
-    right, gaps, text_losses = [], [], []
+    selects = model.spec.pattern_of(model.spec.layers - 1) != Full()
+    right, gaps, seen, changed, text_losses, differences = [], [], [], [], [], [0.0]
     for start in range(0, sequences, at_once):
         count = min(at_once, sequences - start)
         batch = task.sample(count, length, generator).to(device)
@@ -101,22 +152,40 @@ def recall_rows(
             logits = logits.gather(1, batch.at[..., None].expand(-1, -1, logits.shape[2]))
         else:
             logits = model(batch.tokens, positions, batch.at)
+        if exact is not None:
+            expected = exact(batch.tokens, positions, batch.at)
+            differences.append((logits - expected).abs().max().item())
+            changed.append((logits.argmax(-1) != expected.argmax(-1)).cpu().flatten())
+        if selects:
+            seen.append(_needle_seen(model, batch, positions))
         right.append((logits.argmax(-1) == batch.answers).cpu().flatten())
         gaps.append(batch.gap.cpu().flatten())
-    correct = torch.cat(right).long()
-    octave = torch.cat(gaps).clamp(min=1).double().log2().floor().long()
-    hits = torch.bincount(octave, weights=correct.double()).long()
-    totals = torch.bincount(octave)
-    loss = sum(text_losses) / sequences if text else math.nan
+    gap = torch.cat(gaps).clamp(min=1)
+    where = gap // gap_bin if gap_bin else gap.double().log2().floor().long()
+    counts = {"correct": torch.cat(right), "total": torch.ones_like(gap)}
+    if selects:
+        found = torch.cat(seen)
+        counts |= {"selected": found, "correct_selected": counts["correct"] & found}
+    if exact is not None:
+        counts["changed"] = torch.cat(changed)
+    binned = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
+    about = {"chance": task.chance, "text_loss": sum(text_losses) / sequences if text else math.nan}
+    if exact is not None:
+        about["logit_difference"] = max(differences)
     return [
         {
             "length": length,
-            "gap": 2**i,
-            "correct": int(hits[i]),
-            "total": int(n),
-            "chance": task.chance,
-            "text_loss": loss,
+            "gap": i * gap_bin if gap_bin else 2**i,
+            **{name: x[i] for name, x in binned.items()},
+            **about,
         }
-        for i, n in enumerate(totals.tolist())
+        for i, n in enumerate(binned["total"])
         if n
     ]
+
+
+def _needle_seen(model: Decoder, batch: Batch, positions: torch.Tensor) -> torch.Tensor:
+    """Return for each answer of `batch` whether some head of the last layer sees the needle's value, flat."""
+    seen = model.seen(batch.tokens, positions, batch.at)
+    value = (batch.at - batch.gap + 1)[:, None, :, None]
+    return seen.gather(-1, value.expand(-1, seen.shape[1], -1, -1)).any(1).squeeze(-1).cpu().flatten()

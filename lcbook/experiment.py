@@ -18,8 +18,10 @@ import torch
 from tqdm import tqdm
 
 from lcbook import runtime
-from lcbook.evaluate import Probe, recall_rows, with_position
+from lcbook.evaluate import Probe, recall_rows, with_form, with_pattern, with_position
 from lcbook.model import Decoder, ModelSpec, build
+from lcbook.patterns import Pattern
+from lcbook.patterns import label as pattern_label
 from lcbook.positions import Position, label
 from lcbook.results import (
     DamagedFileError,
@@ -32,6 +34,14 @@ from lcbook.results import (
 )
 from lcbook.tasks import KeyValueRecall, Task
 from lcbook.train import GATE, Trained, TrainSpec, train
+
+COUNTS = (
+    "correct",
+    "total",
+    "selected",
+    "correct_selected",
+    "changed",
+)  # of answers: they add up over the gap
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ def _replace(spec: Any, path: str, value: Any) -> Any:
 def _arm(path: str, value: Any) -> str:
     if isinstance(value, Position):
         return label(value)
+    if isinstance(value, Pattern):
+        return pattern_label(value)
     return f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
 
 
@@ -113,29 +125,34 @@ def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.Data
     """Return the rows of each arm's best value of `choose`, judged in distribution alone, and file them as `name`.
 
     Best is the largest share of seeds that reached the gate, then the fewest updates to it (a seed that never did
-    counts its whole budget). Recall at longer lengths is never looked at. Raises ValueError for a missing column.
+    counts its whole budget), then the highest recall in distribution. Recall at longer lengths is never looked at.
+    Raises ValueError for a missing column.
     """
     if choose not in frame.columns:
         raise ValueError(f"choose is {choose!r}; allowed is a column of the frame, such as 'train.lr'.")
-    seeds = frame.groupby(["arm", choose, "seed"])[["solved", "updates_to_gate", "updates"]].first()
+    seeds = frame.groupby(["arm", choose, "seed"])[
+        ["solved", "updates_to_gate", "updates", "in_distribution"]
+    ].first()
     seeds["taken"] = seeds["updates_to_gate"].fillna(seeds["updates"])
-    ranked = seeds.groupby(["arm", choose])[["solved", "taken"]].mean()
-    ranked = ranked.sort_values(["solved", "taken"], ascending=[False, True]).reset_index()
+    ranked = seeds.groupby(["arm", choose])[["solved", "taken", "in_distribution"]].mean()
+    ranked = ranked.sort_values(list(ranked.columns), ascending=[False, True, False]).reset_index()
     kept = frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
     runtime.session.tables[name] = kept
     return kept
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a spec as dotted columns; a position encoding gives its label and, below it, its own fields."""
+    """Return a spec as dotted columns; a position encoding or pattern gives its label and, below it, its own fields."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         value, name = getattr(spec, field.name), prefix + field.name
         if field.name == "position":
             flat[name] = label(value)
+        elif field.name == "pattern":
+            flat[name] = pattern_label(value)
         if dataclasses.is_dataclass(value):
             flat |= columns(value, name + ".")
-        elif field.name != "position":
+        elif field.name not in ("position", "pattern"):
             flat[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
     return flat
 
@@ -203,11 +220,25 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         probed, task = model, probe.task or run.spec.task
         if probe.position is not None:
             probed = with_position(model, probe.position)
+        if probe.pattern is not None:
+            probed = with_pattern(probed, probe.pattern)
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
             train(probed, task, probe.tune, seed=run.seed + 1_000_000)
+        exact = None
+        if probe.form is not None:
+            probed, exact = with_form(probed, probe.form), probed
         for length in probe.lengths or (run.spec.train.length,):
-            found = recall_rows(probed, task, length, probe.questions, seed=run.seed, text=probe.text)
+            found = recall_rows(
+                probed,
+                task,
+                length,
+                probe.questions,
+                seed=run.seed,
+                text=probe.text,
+                gap_bin=probe.gap_bin,
+                exact=exact,
+            )
             rows += [{**about, "probe": probe.name, **row} for row in found]
     _store(lambda: save_json(path, {"rows": rows}))
     return rows
@@ -268,8 +299,9 @@ def run(
 
 def _pool_gaps(frame: pd.DataFrame) -> pd.DataFrame:
     """Add up the octaves of the gap, so that each run, probe and length has one row; the gap is then 0."""
-    keys = [name for name in frame.columns if name not in ("gap", "correct", "total")]
-    pooled = frame.groupby(keys, sort=False, dropna=False)[["correct", "total"]].sum().reset_index()
+    counts = [name for name in COUNTS if name in frame.columns]
+    keys = [name for name in frame.columns if name not in ("gap", *counts)]
+    pooled = frame.groupby(keys, sort=False, dropna=False)[counts].sum(min_count=1).reset_index()
     return pooled.assign(gap=0)[list(frame.columns)]
 
 

@@ -12,7 +12,6 @@ import hashlib
 import html
 import io
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,76 +22,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lcbook.controls import Choice, Control, control_html, format_number, slider_html
+
 JS = Path(__file__).parent / "js"
 CRISP_BYTES = 24_000  # a vector picture up to this size is kept even where WebP is smaller
-MOST_POSITIONS = 4096
-
-
-def format_number(value: float | int, digits: int = 3) -> str:
-    """The text of a slider's number: `10,000`, `0.0313`, and `1/256` for such a power of two."""
-    if 0 < value <= 0.25 and math.log2(value).is_integer():
-        return f"1/{round(1 / value)}"
-    if abs(value) >= 1000:
-        return f"{math.floor(value + 0.5):,}"
-    return f"{float(f'{value:.{digits}g}'):g}"
-
-
-@dataclass(frozen=True)
-class Slider:
-    """A number the reader may move from `low` to `high`, starting at `value`.
-
-    `step` is a difference, or with `log=True` the factor between neighbours. Where `low` and `high` are
-    integers on a log scale, every position is rounded to an integer. `unit` follows the number, say `"
-    tokens"`.
-
-    Raises `ValueError` if the range is empty, the step does not advance, or the start lies outside.
-    """
-
-    low: float | int
-    high: float | int
-    step: float | int
-    value: float | int
-    label: str
-    log: bool = False
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.label.strip():
-            raise ValueError("label is empty; a slider needs a name that a screen reader can say")
-        if not self.low < self.high:
-            raise ValueError(f"low is {self.low} and high is {self.high}; low must be below high")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low}; a log slider needs low above 0")
-        if not self.step > (1 if self.log else 0):
-            raise ValueError(f"step is {self.step}; it must be above {'1 (a factor)' if self.log else '0'}")
-        if not self.low <= self.value <= self.high:
-            raise ValueError(f"value is {self.value}; it must lie from {self.low} to {self.high}")
-        if self._intervals() >= MOST_POSITIONS:
-            raise ValueError(f"step is {self.step}; at most {MOST_POSITIONS} positions are allowed")
-
-    def _intervals(self) -> int:
-        span = (self.high - self.low) / self.step
-        if self.log:
-            span = math.log(self.high / self.low) / math.log(self.step)
-        return max(1, math.floor(span + 1e-9))
-
-    @property
-    def values(self) -> tuple[float | int, ...]:
-        """Every position, ascending, in the exact decimal digits that the page computes with."""
-        count = self._intervals()
-        if self.log:
-            raw = [self.low * (self.high / self.low) ** (k / count) for k in range(count + 1)]
-        else:
-            raw = [self.low + k * self.step for k in range(count + 1)]
-        if self.log and isinstance(self.low, int) and isinstance(self.high, int):
-            return tuple(sorted({round(x) for x in raw}))
-        kept = (float(f"{x:.9g}") for x in raw)
-        return tuple(int(x) if x.is_integer() else x for x in kept)
-
-    @property
-    def start(self) -> int:
-        """Index into `values` of the position nearest to `value`."""
-        return min(range(len(self.values)), key=lambda k: abs(self.values[k] - self.value))
+BLUE, ORANGE = "#0b67b2", "#c2470a"  # the tones "a" and "b" on white, for pictures that stand in
 
 
 @dataclass(frozen=True)
@@ -146,7 +80,7 @@ def frames(
     pictures = _lighter([d[0] for d in drawn], [d[1] for d in drawn])
     first = f"{alt} ({name}: {labels[0]})"
     body = (
-        f'<div class="lc-controls">{_control(name, labels[0], len(values) - 1, 0)}</div>'
+        f'<div class="lc-controls">{slider_html(name, labels[0], len(values) - 1, 0)}</div>'
         f'<img class="dark-light" src="{pictures[0]}" alt="{html.escape(first)}" '
         f'width="{size[0]}" height="{size[1]}">'
     )
@@ -157,7 +91,7 @@ def frames(
 
 def live(
     javascript: str,
-    controls: Mapping[str, Slider],
+    controls: Mapping[str, Control],
     *,
     alt: str,
     fallback: Figure | None = None,
@@ -167,13 +101,16 @@ def live(
 ) -> Explorer:
     """A figure that the page computes: `javascript` is the body of a function of `(v, draw)`.
 
-    `v` holds the sliders' values by name. `draw` is the helper:
+    `v` holds the controls' values by name; a control that the script does not read at the present setting is
+    greyed out, so read a value only where it counts. `draw` is the helper:
 
-    - `draw.panel({title, x: [low, high], y, xlog, ylog, xlabel, ylabel, whole})` opens the next of `panels`,
-      beside each other where there is room, each `height` pixels high (`whole`: integer ticks on x).
+    - `draw.panel({title, x: [low, high], y, xlog, ylog, xlabel, ylabel, whole, square})` opens the next of
+      `panels`, beside each other where there is room, each `height` pixels high (`whole`: integer ticks on x;
+      `square`: as wide as high). An axis may run downward, `y: [64, 0]`.
     - A panel's methods chain: `line(xs, ys, tone, "d")` ("d" is dashed), `band(xs, low, high, tone)`,
       `dots(xs, ys, tone, hollow)`, `rule(x, label)`, `level(y, label)`, `shade(from, to)`,
-      `note(x, y, text)`; a tone is "a" or "b".
+      `note(x, y, text)`; a tone is "a" or "b". `cells(rows, columns, (r, c) => shade, tone)` paints a raster,
+      cell (r, c) from (c, r) to (c + 1, r + 1), in a shade from 0 (blank) to 1.
     - `draw.say(html)` writes the finding below, `draw.num(x)` prints a number, `draw.range(n)` and
       `draw.log(low, high, n)` make lists.
 
@@ -182,7 +119,7 @@ def live(
     """
     _require_alt(alt)
     if not controls:
-        raise ValueError("controls is empty; a live explorer needs at least one slider")
+        raise ValueError("controls is empty; a live explorer needs at least one slider or choice")
     for name in controls:
         if not name.isidentifier():
             raise ValueError(f"controls has the name {name!r}; it must be an identifier, read as v.<name>")
@@ -202,44 +139,49 @@ def live(
         source = _lighter([_picture(fallback, "svg")], [_picture(fallback, "webp")])[0]
         picture = f'<img class="dark-light" src="{source}" alt="{html.escape(alt)}">'
         plt.close(fallback)
-    sliders = "".join(
-        _control(s.label, format_number(s.values[s.start]) + s.unit, len(s.values) - 1, s.start)
-        for s in controls.values()
-    )
-    body = f'<div class="lc-controls">{sliders}</div><div class="lc-view">{picture}</div>'
+    many = " lc-many" if len(controls) > 4 else ""
+    fields = "".join(control_html(control) for control in controls.values())
+    body = f'<div class="lc-controls{many}">{fields}</div><div class="lc-view">{picture}</div>'
     body += '<p class="lc-say" role="status"></p>'
     spec = {
         "alt": alt,
         "height": height,
         "panels": panels,
-        "sliders": [{"name": name, "values": s.values, "unit": s.unit} for name, s in controls.items()],
+        "controls": [
+            {"name": name, "values": c.options}
+            if isinstance(c, Choice)
+            else {"name": name, "values": c.values, "unit": c.unit}
+            for name, c in controls.items()
+        ],
     }
     return Explorer(_fragment(body, "live.js", spec, caption, javascript), alt, png)
 
 
-def widget(function: Callable[..., Any], controls: Mapping[str, Slider]) -> Any:
+def widget(function: Callable[..., Any], controls: Mapping[str, Control]) -> Any:
     """A form of ipywidgets that calls `function(**values)` in the kernel at each move.
 
     Use it for what no page can compute, such as a model's forward pass. Without ipywidgets it returns an
     `Explorer` that says how to get them, so that a chapter runs on.
     """
     if not controls:
-        raise ValueError("controls is empty; a form needs at least one slider")
+        raise ValueError("controls is empty; a form needs at least one slider or choice")
     try:
         import ipywidgets
     except ModuleNotFoundError:
         text = "This form needs a kernel with ipywidgets: run `pip install ipywidgets` and this cell again."
         return Explorer(f"<p>{html.escape(text)}</p>", text)
+    look = {"style": {"description_width": "initial"}, "layout": {"width": "min(480px, 95%)"}}
     fields = {
-        name: ipywidgets.SelectionSlider(
-            options=[(format_number(x) + s.unit, x) for x in s.values],
-            index=s.start,
-            description=s.label,
+        name: ipywidgets.Dropdown(options=c.options, value=c.value, description=c.label, **look)
+        if isinstance(c, Choice)
+        else ipywidgets.SelectionSlider(
+            options=[(format_number(x) + c.unit, x) for x in c.values],
+            index=c.start,
+            description=c.label,
             continuous_update=False,
-            style={"description_width": "initial"},
-            layout={"width": "min(480px, 95%)"},
+            **look,
         )
-        for name, s in controls.items()
+        for name, c in controls.items()
     }
     return ipywidgets.VBox([*fields.values(), ipywidgets.interactive_output(function, fields)])
 
@@ -273,17 +215,6 @@ def _lighter(svg: list[bytes], webp: list[bytes]) -> list[str]:
     heavy = sum(map(len, svg)) > CRISP_BYTES * len(svg) and sum(map(len, webp)) < sum(map(len, svg))
     kind, chosen = ("webp", webp) if heavy else ("svg+xml", svg)
     return [f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}" for data in chosen]
-
-
-def _control(label: str, shown: str, last: int, start: int) -> str:
-    # Nesting the input in its label needs no id, so a page may hold the same explorer twice. JupyterLab takes
-    # the arrow keys away from any element without the data attribute.
-    return (
-        f"<label><span>{html.escape(label)}</span>"
-        f'<span class="lc-value" aria-hidden="true">{html.escape(shown)}</span>'
-        f'<input type="range" min="0" max="{last}" step="1" value="{start}" autocomplete="off" '
-        f'aria-valuetext="{html.escape(shown)}" data-lm-suppress-shortcuts="true"></label>'
-    )
 
 
 def _fragment(body: str, script: str, spec: dict[str, Any], caption: str | None, javascript: str = "") -> str:

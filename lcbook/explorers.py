@@ -9,10 +9,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lcbook.explore import JS, Explorer, Slider, live
+from lcbook.controls import Slider
+from lcbook.explore import BLUE, JS, ORANGE, Explorer, live
 
 LONGEST = 8192 * 64
-BLUE, ORANGE = "#0b67b2", "#c2470a"
 
 
 def rope_score(distances: Iterable[float | int], base: float | int, head_width: int) -> list[float]:

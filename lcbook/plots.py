@@ -30,8 +30,11 @@ from lcbook.marks import (
     select,
     trained_lengths,
 )
+from lcbook.plots_costs import cost_by_length, cost_panels, roofline
 from lcbook.plots_dose import dose, n50_bars
 from lcbook.plots_mechanism import attention_map, phase_table, phases, scores_by_distance, training_curve
+from lcbook.plots_patterns import found_and_right, pattern_gallery
+from lcbook.plots_reach import keys_and_recall, recall_within_reach
 from lcbook.style import (
     GREY,
     SMALL,
@@ -55,9 +58,10 @@ from lcbook.style import (
 )
 
 __all__ = [
-    "alt", "attention_map", "dose", "heat_map", "n50_bars", "phase_table", "phases", "recall_beside",
-    "recall_by_gap", "recall_by_length", "scores_by_distance", "style", "text_loss_and_recall",
-    "text_loss_table", "training_curve",
+    "alt", "attention_map", "cost_by_length", "cost_panels", "dose", "found_and_right", "heat_map",
+    "keys_and_recall", "n50_bars", "pattern_gallery", "phase_table", "phases", "recall_beside", "recall_by_gap",
+    "recall_by_length", "recall_within_reach", "roofline", "scores_by_distance", "style",
+    "text_loss_and_recall", "text_loss_table", "training_curve",
 ]  # fmt: skip
 
 

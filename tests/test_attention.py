@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from lcbook.attention import attend, causal_mask
+from lcbook.attention import attend
 
 
 def draw(*shapes, seed=0):
@@ -18,7 +18,7 @@ def draw(*shapes, seed=0):
 
 def causal(t, s=None):
     s = s or t
-    return causal_mask(torch.arange(s - t, s)[None], torch.arange(s))
+    return torch.ones(t, s, dtype=torch.bool).tril(s - t)
 
 
 def test_worked_by_hand():
@@ -36,12 +36,6 @@ def test_worked_by_hand():
     # a hidden key has no weight, whatever its score
     mask = torch.tensor([True, False]).view(1, 1, 1, 2)
     torch.testing.assert_close(attend(q, k, v, mask=mask)[0].flatten(), torch.tensor([4.0, 0.0]))
-
-
-def test_causal_mask_by_hand():
-    mask = causal_mask(torch.tensor([[0, 2], [1, 3]]), torch.arange(3))
-    assert mask.shape == (2, 1, 2, 3)
-    assert mask[:, 0].int().tolist() == [[[1, 0, 0], [1, 1, 1]], [[1, 1, 0], [1, 1, 1]]]
 
 
 @pytest.mark.parametrize(("heads", "groups"), [(5, 5), (6, 3), (6, 2), (7, 1)])

@@ -57,7 +57,7 @@ def make_verdict(made=AT_LEAST, word="supported", device="cpu", date="2025-03-01
         (8, 8, 8, "below", "refuted"),
         (20, 20, 20, "below", "inconclusive"),
         (20, 25, 30, "both", "inconclusive"),
-        (math.nan, math.nan, math.nan, None, "inconclusive"),
+        (math.nan, math.nan, math.nan, None, "not judged"),
         (math.inf, math.inf, math.inf, None, "supported"),
     ],
 )
@@ -199,7 +199,7 @@ def test_an_undefined_effect_survives_json():
     found = AT_LEAST.decide(Estimate(math.nan, math.nan, math.nan), seeds=5)
     again = Verdict.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
     assert math.isnan(again.effect.value)
-    assert again.verdict == "inconclusive"
+    assert again.verdict == "not judged"
 
 
 @pytest.mark.parametrize("missing", ["claim", "effect", "verdict", "seeds", "scale", "device", "date"])

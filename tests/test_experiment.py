@@ -166,7 +166,7 @@ def rates(*rows) -> pd.DataFrame:
     names = ("arm", "train.lr", "seed", "updates_to_gate", "updates", "correct")
     frame = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows])
     frame = frame.astype({"updates_to_gate": float})
-    frame = frame.assign(solved=frame["updates_to_gate"].notna(), total=10)
+    frame = frame.assign(solved=frame["updates_to_gate"].notna(), total=10, in_distribution=0.5)
     return pd.concat([frame.assign(length=64, correct=10), frame.assign(length=4096)], ignore_index=True)
 
 
@@ -183,6 +183,12 @@ def test_the_best_rate_solves_more_seeds_then_takes_fewer_updates():
     assert len(kept) == 8, "both seeds and both lengths of each arm"
     assert list(kept.columns) == list(frame.columns)
     assert runtime.session.tables["chosen"] is kept
+
+
+def test_rates_that_tie_are_told_apart_in_distribution():
+    frame = rates(*[("a", rate, seed, None, 100, 5) for rate in (0.1, 0.2, 0.4) for seed in (0, 1)])
+    frame = frame.assign(in_distribution=frame["train.lr"].map({0.1: 0.7, 0.2: 0.9, 0.4: 0.8}))
+    assert best(frame, name="x")["train.lr"].unique().tolist() == [0.2]
 
 
 def test_the_longer_lengths_are_never_looked_at():

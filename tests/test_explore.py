@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from matplotlib.figure import Figure
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
 
-from lcbook.explore import Explorer, Slider, format_number, frames, live, widget
+from lcbook.controls import Choice, Slider
+from lcbook.explore import Explorer, frames, live, widget
 from lcbook.explorers import (
     alibi_explorer,
     alibi_half_distance,
@@ -28,17 +28,12 @@ from lcbook.explorers import (
     rope_score,
     rope_turns,
 )
+from lcbook.explorers_costs import cost_explorer
+from lcbook.explorers_patterns import pattern_explorer
+from tests.fragments import CONTRAST, Reader, Shown, chromium, painted, slider, three
 
 ROOT = Path(__file__).parents[1]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync"
-VOID = {"input", "img", "br", "meta", "link"}
 LINE = "const p = draw.panel({ x: [0, 10], y: [0, 10], title: 'Line' }); p.line([0, 10], [v.a, 10]);"
-
-
-def slider(**changes: Any) -> Slider:
-    settings: dict[str, Any] = {"low": 0, "high": 10, "step": 1, "value": 3, "label": "Start"}
-    return Slider(**(settings | changes))
 
 
 def sine(frequency: int) -> Figure:
@@ -53,33 +48,6 @@ def sines() -> Explorer:
 
 
 # ---- values worked by hand, and oracles
-
-
-def test_slider_positions() -> None:
-    assert slider(low=1, high=8, step=2, value=4, log=True).values == (1, 2, 4, 8)
-    assert slider(low=0, high=1, step=0.25, value=0.5).values == (0, 0.25, 0.5, 0.75, 1)
-    assert slider(low=0, high=1, step=0.1, value=0.3).values[3] == 0.3  # not 0.30000000000000004
-    log = slider(low=10, high=1_000_000, step=10**0.05, value=10_000, log=True)
-    assert len(log.values) == 101
-    assert log.values[log.start] == 10_000
-    assert slider(low=64, high=100, step=2**0.25, value=70, log=True).values == (64, 80, 100)
-    assert slider(value=3.4).start == 3
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (10_000, "10,000"),
-        (1 / 256, "1/256"),
-        (0.5, "0.5"),
-        (83.14, "83.1"),
-        (0, "0"),
-        (999.6, "1000"),
-        (-2.5, "-2.5"),
-    ],
-)
-def test_format_number(value: float | int, text: str) -> None:
-    assert format_number(value) == text
 
 
 def test_rope_values() -> None:
@@ -109,25 +77,6 @@ def test_alibi_weight_is_the_softmax_entry() -> None:
 
 
 # ---- the fragment
-
-
-class Reader(HTMLParser):
-    """Collects elements and checks that every one that opens also closes, in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs), tuple(self.open)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +119,11 @@ def test_mimebundle(explorers: dict[str, Explorer], name: str) -> None:
 
 
 def test_same_bytes_in_every_run(explorers: dict[str, Explorer]) -> None:
-    code = "import lcbook.explorers as e; print(e.rope_explorer().html + e.alibi_explorer().html, end='')"
+    code = (
+        "from lcbook import explorers as e, explorers_costs as c, explorers_patterns as p;"
+        "drawn = e.rope_explorer(), e.alibi_explorer(), c.cost_explorer(), p.pattern_explorer();"
+        "print(*(d.html for d in drawn), sep='', end='')"
+    )
     runs = [
         subprocess.run(
             [sys.executable, "-c", code],
@@ -181,7 +134,14 @@ def test_same_bytes_in_every_run(explorers: dict[str, Explorer]) -> None:
         ).stdout.decode()
         for seed in ("1", "17")
     ]
-    assert runs[0] == runs[1] == explorers["rope"].html + explorers["alibi"].html
+    assert (
+        runs[0]
+        == runs[1]
+        == "".join(
+            explorer.html
+            for explorer in (explorers["rope"], explorers["alibi"], cost_explorer(), pattern_explorer())
+        )
+    )
     again = sines()
     assert (again.html, again.png) == (explorers["frames"].html, explorers["frames"].png)
 
@@ -216,23 +176,6 @@ def test_text_cannot_close_the_script() -> None:
 
 
 # ---- bad input
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"low": 10}, "low is 10 and high is 10"),
-        ({"step": 0}, "step is 0"),
-        ({"value": 11}, "value is 11"),
-        ({"label": " "}, "label is empty"),
-        ({"log": True}, "low is 0; a log slider"),
-        ({"low": 1, "log": True}, "step is 1; it must be above 1"),
-        ({"step": 0.001}, "step is 0.001; at most 4096 positions"),
-    ],
-)
-def test_bad_slider(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        slider(**changes)
 
 
 @pytest.mark.parametrize(
@@ -311,56 +254,8 @@ def test_widget_without_ipywidgets_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS.split())
+    with chromium() as started:
         yield started
-        started.close()
-
-
-class Shown:
-    """A page from disk, in a context that is offline; `problems` fills with console errors and requests."""
-
-    def __init__(self, browser: Browser, path: Path, body: str, **options: Any) -> None:
-        theme = options.pop("theme", "")
-        path.write_text(
-            f'<!doctype html><html lang="en" {theme}><head><meta charset="utf-8"><title>Explorer</title>'
-            '<meta name="viewport" content="width=device-width">'
-            '<meta name="color-scheme" content="light dark">'
-            "<style>body{background:light-dark(#fff,#121212)}</style>"
-            f"</head><body><main><h1>Explorer</h1>{body}</main></body></html>",
-            encoding="utf-8",
-        )
-        self.context = browser.new_context(**({"viewport": {"width": 800, "height": 900}} | options))
-        self.context.set_offline(True)
-        self.page: Page = self.context.new_page()
-        self.problems: list[str] = []
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        allowed = ("file:", "data:")
-        self.page.on("request", lambda r: None if r.url.startswith(allowed) else self.problems.append(r.url))
-        self.page.goto(path.as_uri())
-
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.context.close()
-        if error[0] is None:
-            assert self.problems == []
-
-    def move(self, explorer: int, **positions: int) -> None:
-        """Puts the sliders s0, s1, ... of one explorer at positions, then waits for the drawing."""
-        for name, position in positions.items():
-            self.page.locator("figure").nth(explorer).locator("input").nth(int(name[1:])).fill(str(position))
-        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def said(self, explorer: int = 0) -> str:
-        return self.page.locator("figure").nth(explorer).locator(".lc-say").inner_text()
-
-
-def three(x: float) -> str:
-    """The digits of `draw.num`."""
-    return f"{math.floor(x + 0.5):,}" if abs(x) >= 1000 else f"{float(f'{x:.3g}'):g}"
 
 
 @pytest.mark.browser
@@ -484,18 +379,6 @@ def test_several_on_a_page_do_not_clash_and_leak_no_name(
         assert set(shown.page.evaluate("Object.getOwnPropertyNames(window)")) - names <= own
 
 
-CONTRAST = """() => {
-  const light = (c) => c.match(/[\\d.]+/g).slice(0, 3).map((x) => x / 255)
-    .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
-  const page = light(getComputedStyle(document.body).backgroundColor);
-  const ratio = (c) => (Math.max(light(c), page) + 0.05) / (Math.min(light(c), page) + 0.05);
-  const of = (query, name) =>
-    [...document.querySelectorAll(query)].map((e) => ratio(getComputedStyle(e)[name]));
-  return [...of("polyline", "stroke"), ...of("svg text", "fill"), ...of(".lc-say b", "color")];
-}"""
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("scheme", "theme"),
@@ -557,3 +440,48 @@ def test_live_gives_the_script_its_values(browser: Browser, tmp_path: Path) -> N
         shown.move(0, s0=7, s1=3)
         assert shown.said() == "a is 0.7, n is 8"
         assert shown.page.locator(".lc-view > svg").get_attribute("aria-label") == "A line"
+
+
+# ---- menus, controls out of use, and rasters
+
+CELLS = """const k = v.kind === "square" ? v.a : 0;
+draw.panel({ title: v.kind, x: [0, 7], y: [5, 0], square: true })
+  .cells(5, 7, (r, c) => (c > r ? k / 10 : r === 3), "b");"""
+
+
+@pytest.mark.browser
+def test_a_menu_names_its_option_and_what_is_not_read_is_greyed_out(browser: Browser, tmp_path: Path) -> None:
+    controls = {"kind": Choice(("round", "square"), "square", "Kind"), "a": slider()}
+    with Shown(browser, tmp_path / "menu.html", live(CELLS, controls, alt="Cells").html) as shown:
+        menu = shown.page.get_by_role("combobox", name="Kind", exact=True)
+        moves, title = shown.page.get_by_role("slider", name="Start"), shown.page.locator("svg .t")
+        assert (title.inner_html(), moves.is_enabled()) == ("square", True)
+        menu.focus()
+        shown.page.keyboard.press("ArrowUp")
+        shown.move(0)
+        assert (title.inner_html(), moves.is_enabled()) == ("round", False)
+        assert moves.get_attribute("aria-valuetext") == "not used"
+        assert shown.page.locator(".lc-off").count() == 1
+        assert [v["id"] for v in Axe().run(shown.page).response["violations"]] == []
+        menu.select_option(label="square")
+        shown.move(0)
+        assert (moves.is_enabled(), moves.get_attribute("aria-valuetext")) == (True, "3")
+
+
+@pytest.mark.browser
+def test_a_raster_is_a_path_for_each_shade(browser: Browser, tmp_path: Path) -> None:
+    controls = {"kind": Choice(("round", "square"), "square", "Kind"), "a": slider()}
+    with Shown(browser, tmp_path / "cells.html", live(CELLS, controls, alt="Cells").html) as shown:
+        cells = painted(shown.page.locator("svg g > path.c").all(), 7, 5)
+        expected = {(r, c): 0.3 if c > r else 1.0 for r in range(5) for c in range(7) if c > r or r == 3}
+        assert cells == expected
+        assert shown.page.locator("path.c").count() == 2
+        shown.move(0, s0=0)
+        assert shown.page.locator("path.c").count() == 1
+
+
+def test_widget_takes_a_menu() -> None:
+    seen: list[dict[str, Any]] = []
+    form = widget(lambda **values: seen.append(values), {"kind": Choice(("a", "b"), "b", "Kind")})
+    form.children[0].value = "a"
+    assert seen == [{"kind": "b"}, {"kind": "a"}]

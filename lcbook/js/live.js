@@ -8,7 +8,7 @@
 __BODY__
   };
   const find = (query) => root.querySelector(query);
-  const inputs = [...root.querySelectorAll("input")], view = find(".lc-view"), say = find(".lc-say");
+  const inputs = [...root.querySelectorAll("input,select")], view = find(".lc-view"), say = find(".lc-say");
   const esc = (t) => String(t).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   const num = (x, digits = 3) => {
     if (Math.abs(x) >= 1000) return Math.round(x).toLocaleString("en-US");
@@ -16,11 +16,12 @@ __BODY__
   };
   const named = (x) => (x > 0 && x <= 0.25 && Number.isInteger(Math.log2(x)) ? `1/${1 / x}` : num(x));
   const tick = (t) => {
-    if (t >= 1e3) return t >= 1e6 ? `${t / 1e6}M` : `${t / 1e3}k`;
-    if (t <= 0 || t >= 0.01) return String(+t.toPrecision(6)).replace("-", "−");
+    if (t >= 1e3 && t < 1e9) return t >= 1e6 ? `${t / 1e6}M` : `${t / 1e3}k`;
+    if (t <= 0 || (t >= 0.01 && t < 1e3)) return String(+t.toPrecision(6)).replace("-", "−");
     return "10" + [...String(Math.round(Math.log10(t)))].map((c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)]).join("");
   };
-  const ticks = ([a, b], log, room, whole) => {
+  const ticks = (ends, log, room, whole) => {
+    const [a, b] = [Math.min(...ends), Math.max(...ends)];
     const span = log ? Math.log10(b / a) : b - a, most = Math.max(2, room), out = [];
     let step = log ? Math.ceil(span / most) : 10 ** Math.floor(Math.log10(span / most));
     if (!log) step *= [1, 2, 2.5, 5, 10].find((k) => span / (step * k) <= most);
@@ -35,7 +36,8 @@ __BODY__
   const panel = (o) => {
     const columns = width >= 560 ? spec.panels : 1, w = width / columns, k = count++;
     const left = (k % columns) * w + 44, top = Math.floor(k / columns) * spec.height + (o.ylabel ? 44 : 28);
-    const iw = w - 44 - (k % columns < columns - 1 ? 18 : 10), ih = spec.height - (o.ylabel ? 44 : 28) - 46;
+    let iw = w - 44 - (k % columns < columns - 1 ? 18 : 10), ih = spec.height - (o.ylabel ? 44 : 28) - 46;
+    if (o.square) iw = ih = Math.min(iw, ih);
     const X = scale(o.x, o.xlog, iw), Y = (t) => ih - scale(o.y, o.ylog, ih)(t);
     const put = (s) => (parts.push(`<g transform="translate(${left},${top})">${s}</g>`), p);
     const clip = (s) => put(`<svg width="${iw}" height="${ih}" style="overflow:hidden;width:${iw}px">${s}</svg>`);
@@ -50,6 +52,17 @@ __BODY__
       level: (y, t = "", end = true) => put(`<path class="r" d="M0 ${Y(y).toFixed(1)}H${iw}"/>` + text(end ? iw : 4, Y(y) - 5, t, end ? "end" : "start")),
       shade: (a, b) => clip(`<rect class="s" x="${X(a).toFixed(1)}" y="0" width="${Math.max(0, X(b) - X(a)).toFixed(1)}" height="${ih}"/>`),
       note: (x, y, t, anchor = "start") => put(text(X(x), Y(y), t, anchor)),
+      cells: (rows, columns, shade, tone = "a") => {
+        const runs = {}, px = (t) => t.toFixed(1);
+        for (let r = 0; r < rows; r++) {
+          const row = draw.range(columns).map((c) => Math.min(1, Math.max(0, shade(r, c))).toFixed(2));
+          for (let c = 0, to; c < columns; c = to) {
+            for (to = c + 1; row[to] === row[c]; ) to++;
+            if (row[c] > 0) runs[row[c]] = `${runs[row[c]] || ""}M${px(X(c))} ${px(Y(r))}H${px(X(to))}V${px(Y(r + 1))}H${px(X(c))}z`;
+          }
+        }
+        return put(Object.keys(runs).map((s) => `<path class="c" style="fill:var(--${tone});fill-opacity:${s}" d="${runs[s]}"/>`).join(""));
+      },
     };
     put(ticks(o.x, o.xlog, iw / 52, o.whole).map((t) => `<path class="g" d="M${X(t).toFixed(1)} 0V${ih}"/>` + text(X(t), ih + 16, tick(t), "middle")).join("") +
       ticks(o.y, o.ylog, ih / 32).map((t) => `<path class="g" d="M0 ${Y(t).toFixed(1)}H${iw}"/>` + text(-7, Y(t) + 4, tick(t), "end")).join("") +
@@ -67,14 +80,21 @@ __BODY__
     width = view.clientWidth;
     if (!width) return;
     parts = []; count = 0;
-    const v = {};
-    spec.sliders.forEach((s, i) => {
-      v[s.name] = s.values[+inputs[i].value];
-      const shown = named(v[s.name]) + s.unit;
-      inputs[i].setAttribute("aria-valuetext", shown);
-      inputs[i].previousElementSibling.textContent = shown;
+    const v = {}, read = new Set();
+    spec.controls.forEach(({ name, values }, i) => {
+      const value = values[+inputs[i].value];
+      Object.defineProperty(v, name, { enumerable: true, get: () => (read.add(name), value) });
     });
     update(v, draw);
+    spec.controls.forEach(({ name, values, unit }, i) => {
+      const input = inputs[i], off = !read.has(name);
+      input.disabled = off;
+      input.parentNode.classList.toggle("lc-off", off);
+      if (input.type !== "range") return;
+      const shown = off ? "not used" : named(values[+input.value]) + unit;
+      input.setAttribute("aria-valuetext", shown);
+      input.previousElementSibling.textContent = shown;
+    });
     const rows = Math.ceil(count / (width >= 560 ? spec.panels : 1));
     view.firstElementChild.setAttribute("viewBox", `0 0 ${width} ${rows * spec.height}`);
     view.firstElementChild.innerHTML = parts.join("");
