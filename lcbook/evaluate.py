@@ -160,27 +160,28 @@ def recall_rows(
             seen.append(_needle_seen(model, batch, positions))
         right.append((logits.argmax(-1) == batch.answers).cpu().flatten())
         gaps.append(batch.gap.cpu().flatten())
-    gap = torch.cat(gaps).clamp(min=1)
-    where = gap // gap_bin if gap_bin else gap.double().log2().floor().long()
-    counts = {"correct": torch.cat(right), "total": torch.ones_like(gap)}
+    counts = {"correct": torch.cat(right), "total": torch.ones(sum(map(len, right)))}
     if selects:
         found = torch.cat(seen)
         counts |= {"selected": found, "correct_selected": counts["correct"] & found}
     if exact is not None:
         counts["changed"] = torch.cat(changed)
-    binned = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
     about = {"chance": task.chance, "text_loss": sum(text_losses) / sequences if text else math.nan}
     if exact is not None:
         about["logit_difference"] = max(differences)
+    return [{"length": length, **row, **about} for row in _by_gap(torch.cat(gaps), counts, gap_bin)]
+
+
+def _by_gap(gap: torch.Tensor, counts: dict[str, torch.Tensor], gap_bin: int) -> list[dict[str, int]]:
+    """Return one row for each octave of the gap (or bin of `gap_bin` tokens) that occurs, with the sums of `counts`."""
+    gap = gap.clamp(min=1)
+    where = gap // gap_bin if gap_bin else gap.double().log2().floor().long()
+    sums = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
+    edges = [i * gap_bin if gap_bin else 2**i for i in range(len(sums["total"]))]
     return [
-        {
-            "length": length,
-            "gap": i * gap_bin if gap_bin else 2**i,
-            **{name: x[i] for name, x in binned.items()},
-            **about,
-        }
-        for i, n in enumerate(binned["total"])
-        if n
+        {"gap": edge, **{name: x[i] for name, x in sums.items()}}
+        for i, edge in enumerate(edges)
+        if sums["total"][i]
     ]
 
 

@@ -184,7 +184,7 @@ def roofline(frame: pd.DataFrame, machine: Machine, *, hue: str = "arm", ax: Axe
     roof = np.minimum(machine.flops_per_second, at * machine.bytes_per_second)
     ax.plot(at, roof, color="black", lw=1.6, zorder=2)
     ax.annotate(
-        f"{rate(machine.flops_per_second)}, {memory(machine.bytes_per_second)}/s",
+        f"{rate(machine.flops_per_second)}, {machine.bytes_per_second / 1e9:.3g} GB/s",
         (at[-1], roof[-1]), (0, 4), textcoords="offset points", ha="right", va="bottom", fontsize=SMALL,
     )  # fmt: skip
     ax.set(xscale="log", yscale="log")
