@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lcbook.evaluate import Probe, recall_rows, with_form, with_pattern
-from lcbook.experiment import Run, Spec, measure
+from lcbook.experiment import Run, Spec, measure, run
 from lcbook.forms import ChunkedPrefill, Fused, Linear, Naive, Ring, Tiled
 from lcbook.model import ModelSpec, build
 from lcbook.patterns import (
@@ -126,10 +126,10 @@ def test_gaps_in_bins_of_so_many_tokens():
 
 
 def test_selected_counts_the_needles_that_are_seen():
-    model = build(ModelSpec(width=12, pattern=Window(9)), TASK.vocabulary, 0)
+    model = build(ModelSpec(width=12, pattern=Window(8)), TASK.vocabulary, 0)
     rows = recall_rows(model, TASK, 32, 200, seed=1, gap_bin=2)
-    # the value stands one token after the key: a gap of 8 is the farthest of a window of 9 but for the key shift
-    assert all(row["selected"] == (row["total"] if row["gap"] - 1 < 9 else 0) for row in rows)
+    # the value stands one token after the key: at a gap of 8 a window of 8 sees it, and no longer the key
+    assert all(row["selected"] == (row["total"] if row["gap"] - 1 < 8 else 0) for row in rows)
     assert all(0 <= row["correct_selected"] <= min(row["correct"], row["selected"]) for row in rows)
     full = recall_rows(build(ModelSpec(width=12), 15, 0), TASK, 32, 4, seed=1)
     assert {"selected", "correct_selected"}.isdisjoint(full[0])
@@ -184,6 +184,17 @@ def test_a_form_that_is_not_exact_is_told_apart():
 def test_forms_refuse_what_they_do_not_compute(changes):
     with pytest.raises(ValueError, match=r"form is Fused.*allowed is a model of full softmax attention"):
         with_form(build(replace(SPEC, **changes), 19, 0), Fused())
+
+
+def test_counts_add_up_over_the_gaps_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    one = Run("arm", Spec(ModelSpec(width=12), TASK, TrainSpec(length=32, updates=2, batch=4)), 0)
+    probe = Probe("linear", (32,), 40, form=Linear())
+    apart, pooled = (run([one], name="x", probes=[probe], by_gap=by_gap) for by_gap in (True, False))
+    assert len(pooled) == 1 < len(apart)
+    for name in ("correct", "total", "changed"):
+        assert pooled[name].item() == apart[name].sum()
+    assert pooled["changed"].item() > 0
 
 
 def test_probes_reach_the_rows(tmp_path, monkeypatch):

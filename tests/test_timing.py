@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,23 @@ def test_machine_is_measured_and_threads_are_put_back():
     assert 1e8 < here.flops_per_second < 1e16
     assert 1e8 < here.bytes_per_second < 1e14
     assert timing.matmul_rate(64, 1) > 0
+
+
+def test_seconds_are_those_that_one_core_spends(monkeypatch):
+    threads, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        job = timing._job
+        monkeypatch.setattr(
+            timing, "_job", lambda *x: lambda: (seen.append(torch.get_num_threads()), job(*x)())
+        )
+        measure([Naive()], [16], rounds=1, name="one core")
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    # a process that waits, for other programs say, spends nothing
+    assert timing._clock(lambda: time.sleep(0.3), torch.device("cpu")) < 0.15
 
 
 def test_exponents_are_those_of_scipy():
