@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from lcbook.forms import Form
-from lcbook.model import Attention, Decoder
+from lcbook.heads import attention_maps, lookup_share, previous_token_share
+from lcbook.layers import Attention
+from lcbook.mixers import Softmax
+from lcbook.model import Decoder
 from lcbook.patterns import Full, Pattern
 from lcbook.positions import Position, PositionEncoding, draw_positions
 from lcbook.tasks import Batch, KeyValueRecall, Task
@@ -28,6 +31,8 @@ class Probe:
     `position`, `pattern` and `form` replace the encoding, which keys are seen in every layer, and how attention is
     computed; `tune` trains that changed model briefly before it is measured; `task` replaces the task. `text` measures
     the mean next-token loss as well. `gap_bin` sorts answers by the gap in bins of so many tokens, 0 in octaves.
+    `ablate` silences one head, (layer, head) from 0, and its rows also tell what that head looks at.
+    `pairs` asks the task with that many pairs, 0 with its own.
     """
 
     name: str = "as trained"
@@ -40,6 +45,8 @@ class Probe:
     pattern: Pattern | None = None
     form: Form | None = None
     gap_bin: int = 0
+    ablate: tuple[int, int] | None = None
+    pairs: int = 0
 
     def __post_init__(self) -> None:
         if min(self.lengths, default=1) < 1:
@@ -48,14 +55,17 @@ class Probe:
             raise ValueError(f"questions is {self.questions}; allowed is 1 or more.")
         if self.gap_bin < 0:
             raise ValueError(f"gap_bin is {self.gap_bin}; allowed is 0 (octaves) or more.")
+        if self.pairs < 0:
+            raise ValueError(f"pairs is {self.pairs}; allowed is 0 (the task's own) or more.")
 
 
 def with_pattern(model: Decoder, pattern: Pattern) -> Decoder:
-    """Return a copy of `model` with the same weights in which every layer sees the keys that `pattern` shows."""
+    """Return a copy of `model` with the same weights in which every layer sees the keys that `pattern` shows.
+
+    Raises ValueError for a model whose mixer takes no pattern.
+    """
+    spec = replace(model.spec, pattern=pattern, full_layers=())
     changed = copy.deepcopy(model)
-    spec = copy.copy(model.spec)
-    object.__setattr__(spec, "pattern", pattern)
-    object.__setattr__(spec, "full_layers", ())
     changed.spec = spec
     for part in changed.modules():
         if isinstance(part, Attention):
@@ -70,7 +80,8 @@ def with_form(model: Decoder, form: Form) -> Decoder:
     """
     spec = model.spec
     biased = model.encoding.bias(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
-    if biased is not None or spec.normalizer != "softmax" or spec.pattern != Full():
+    plain = spec.mixer == Softmax() and spec.normalizer == "softmax" and spec.pattern == Full()
+    if biased is not None or not plain:
         raise ValueError(
             f"form is {form} for {spec}; allowed is a model of full softmax attention without a bias on the scores."
         )
@@ -84,11 +95,11 @@ def with_form(model: Decoder, form: Form) -> Decoder:
 def with_position(model: Decoder, position: Position) -> Decoder:
     """Return a copy of `model` with the same weights and another position encoding.
 
-    A learned encoding keeps its parameters. Raises ValueError if the new one has parameters that were never trained.
+    A learned encoding keeps its parameters. Raises ValueError if the new one has parameters that were never trained,
+    and for a model whose mixer takes no position encoding.
     """
+    spec = replace(model.spec, position=position)
     changed = copy.deepcopy(model)
-    spec = copy.copy(model.spec)
-    object.__setattr__(spec, "position", position)
     encoding = PositionEncoding(
         position, width=spec.width, heads=spec.heads, head_dim=spec.width // spec.heads
     ).to(next(model.parameters()).device)
@@ -170,6 +181,23 @@ def recall_rows(
     if exact is not None:
         about["logit_difference"] = max(differences)
     return [{"length": length, **row, **about} for row in _by_gap(torch.cat(gaps), counts, gap_bin)]
+
+
+@torch.no_grad()
+def head_looks(
+    model: Decoder, task: Task, length: int, *, seed: int, head: tuple[int, int]
+) -> dict[str, float]:
+    """Return what one head, (layer, head) from 0, looks at in 64 sequences of `length` tokens.
+
+    `previous` is its mean weight on the token before, `lookup` the mean weight of a question on the needle's value.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    batch = task.sample(64, length, generator).to(device)
+    positions = draw_positions(model.spec.position, 64, length, generator, device)
+    maps = attention_maps(model, batch.tokens, positions)
+    shares = {"previous": previous_token_share(maps), "lookup": lookup_share(maps, batch)}
+    return {name: share[head].item() for name, share in shares.items()}
 
 
 def _by_gap(gap: torch.Tensor, counts: dict[str, torch.Tensor], gap_bin: int) -> list[dict[str, int]]:

@@ -18,7 +18,10 @@ import torch
 from tqdm import tqdm
 
 from lcbook import runtime
-from lcbook.evaluate import Probe, recall_rows, with_form, with_pattern, with_position
+from lcbook.evaluate import Probe, head_looks, recall_rows, with_form, with_pattern, with_position
+from lcbook.heads import ablate
+from lcbook.mixers import Mixer
+from lcbook.mixers import label as mixer_label
 from lcbook.model import Decoder, ModelSpec, build
 from lcbook.patterns import Pattern
 from lcbook.patterns import label as pattern_label
@@ -76,6 +79,8 @@ def _arm(path: str, value: Any) -> str:
         return label(value)
     if isinstance(value, Pattern):
         return pattern_label(value)
+    if isinstance(value, Mixer):
+        return mixer_label(value)
     return f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
 
 
@@ -142,7 +147,7 @@ def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.Data
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a spec as dotted columns; a position encoding or pattern gives its label and, below it, its own fields."""
+    """Return a spec as dotted columns; an encoding, pattern or mixer gives its label and, below it, its own fields."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         value, name = getattr(spec, field.name), prefix + field.name
@@ -150,9 +155,11 @@ def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
             flat[name] = label(value)
         elif field.name == "pattern":
             flat[name] = pattern_label(value)
+        elif field.name == "mixer":
+            flat[name] = mixer_label(value)
         if dataclasses.is_dataclass(value):
             flat |= columns(value, name + ".")
-        elif field.name not in ("position", "pattern"):
+        elif field.name not in ("position", "pattern", "mixer"):
             flat[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
     return flat
 
@@ -218,6 +225,8 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     rows = []
     for probe in probes:
         probed, task = model, probe.task or run.spec.task
+        if probe.pairs:
+            task = task.with_pairs(probe.pairs)  # type: ignore[attr-defined]
         if probe.position is not None:
             probed = with_position(model, probe.position)
         if probe.pattern is not None:
@@ -225,6 +234,8 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
             train(probed, task, probe.tune, seed=run.seed + 1_000_000)
+        if probe.ablate is not None:
+            probed = ablate(probed, *probe.ablate)
         exact = None
         if probe.form is not None:
             probed, exact = with_form(probed, probe.form), probed
@@ -239,7 +250,10 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
                 gap_bin=probe.gap_bin,
                 exact=exact,
             )
-            rows += [{**about, "probe": probe.name, **row} for row in found]
+            looks = {}
+            if probe.ablate is not None:
+                looks = head_looks(model, task, length, seed=run.seed, head=probe.ablate)
+            rows += [{**about, "probe": probe.name, **row, **looks} for row in found]
     _store(lambda: save_json(path, {"rows": rows}))
     return rows
 

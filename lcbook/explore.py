@@ -104,13 +104,15 @@ def live(
     `v` holds the controls' values by name; a control that the script does not read at the present setting is
     greyed out, so read a value only where it counts. `draw` is the helper:
 
-    - `draw.panel({title, x: [low, high], y, xlog, ylog, xlabel, ylabel, whole, square})` opens the next of
-      `panels`, beside each other where there is room, each `height` pixels high (`whole`: integer ticks on x;
-      `square`: as wide as high). An axis may run downward, `y: [64, 0]`.
+    - `draw.panel({title, x: [low, high], y, xlog, ylog, xlabel, ylabel, whole, ywhole, square, bare})` opens the
+      next of `panels`, beside each other where each has 220 pixels and more, each `height` pixels high (`whole`:
+      integer ticks on x, `ywhole`: on y; `square`: as wide as high; `bare`: no axes). An axis may run downward,
+      `y: [64, 0]`.
     - A panel's methods chain: `line(xs, ys, tone, "d")` ("d" is dashed), `band(xs, low, high, tone)`,
       `dots(xs, ys, tone, hollow)`, `rule(x, label)`, `level(y, label)`, `shade(from, to)`,
-      `note(x, y, text)`; a tone is "a" or "b". `cells(rows, columns, (r, c) => shade, tone)` paints a raster,
-      cell (r, c) from (c, r) to (c + 1, r + 1), in a shade from 0 (blank) to 1.
+      `note(x, y, text, anchor, kind)` (kind "q": tone b and bold, "o": pale), `bars(xs, low, high, wide, tone)`
+      from x to x + wide, grey where no tone is given; a tone is "a" or "b". `cells(rows, columns, (r, c) => shade,
+      tone)` paints a raster, cell (r, c) from (c, r) to (c + 1, r + 1), in a shade from 0 (blank) to 1.
     - `draw.say(html)` writes the finding below, `draw.num(x)` prints a number, `draw.range(n)` and
       `draw.log(low, high, n)` make lists.
 
@@ -139,7 +141,7 @@ def live(
         source = _lighter([_picture(fallback, "svg")], [_picture(fallback, "webp")])[0]
         picture = f'<img class="dark-light" src="{source}" alt="{html.escape(alt)}">'
         plt.close(fallback)
-    many = " lc-many" if len(controls) > 4 else ""
+    many = " lc-many" if len(controls) > 3 else ""
     fields = "".join(control_html(control) for control in controls.values())
     body = f'<div class="lc-controls{many}">{fields}</div><div class="lc-view">{picture}</div>'
     body += '<p class="lc-say" role="status"></p>'

@@ -52,9 +52,20 @@ class Task(Protocol):
         ...
 
 
-def _distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Int[Tensor, "b count"]:
+def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Int[Tensor, "b count"]:
     """Draw `count` distinct numbers below `choices` for each of `batch` rows, in random order."""
     return torch.rand(batch, choices, generator=generator).topk(count, dim=1).indices
+
+
+def _later_first(
+    slot: Int[Tensor, "b slots"], count: int
+) -> tuple[Int[Tensor, "b pairs"], Int[Tensor, "b count"]]:
+    """Pair each of the first `count` slots with one of the last `count`; return the pairs' slots, and the stale ones'.
+
+    Of each two the later is the pair's own.
+    """
+    own, spare = slot[:, :count], slot[:, -count:]
+    return torch.cat([own.maximum(spare), slot[:, count:-count]], dim=1), own.minimum(spare)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,9 @@ class KeyValueRecall:
     are asked. `depth` places the first-asked pair at that share of the context (0 start, 1 end), None draws it
     uniformly. `competing` is the share of the remaining context filled by pairs whose keys are not asked for.
     Filler is uniform noise over `filler` tokens, or, with `text`, a walk in which each token has two equally likely
-    successors, so that a bigram predicts it to within log 2 nats.
+    successors, so that a bigram predicts it to within log 2 nats. With `announced` the keys that will be asked for
+    also stand at the very start, so that a reader knows from there what to keep. With `rewritten` each key that will
+    be asked for is bound twice, and the later value is the answer.
 
     Tokens: keys 0..keys-1, then values, then filler. Raises ValueError for sizes that leave a sequence impossible.
     """
@@ -78,6 +91,8 @@ class KeyValueRecall:
     depth: float | None = None
     competing: float = 0.0
     text: bool = False
+    announced: bool = False
+    rewritten: bool = False
 
     def __post_init__(self) -> None:
         for name in ("pairs", "queries", "keys", "values", "filler"):
@@ -91,6 +106,8 @@ class KeyValueRecall:
             raise ValueError(f"queries is {self.queries}; allowed is at most pairs ({self.pairs}).")
         if self.depth is not None and not 0 <= self.depth <= 1:
             raise ValueError(f"depth is {self.depth}; allowed is None or a share from 0 to 1.")
+        if self.depth is not None and self.rewritten:
+            raise ValueError(f"depth is {self.depth} with rewritten pairs; allowed is None.")
         if not 0 <= self.competing <= 1:
             raise ValueError(f"competing is {self.competing}; allowed is a share from 0 to 1.")
 
@@ -106,27 +123,36 @@ class KeyValueRecall:
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if the pairs do not fit the length."""
+        start = self.queries if self.announced else 0
         context = length - 2 * self.queries
-        slots = context // 2
-        if batch < 1 or slots < self.pairs:
-            need = 2 * (self.pairs + self.queries)
+        slots = (context - start) // 2
+        old = self.queries if self.rewritten else 0
+        if batch < 1 or slots < self.pairs + old:
+            need = 2 * (self.pairs + old + self.queries) + start
             raise ValueError(
                 f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
             )
         tokens = self._filler(batch, length, generator)
-        keys = _distinct(batch, self.keys, self.keys, generator)
+        keys = distinct(batch, self.keys, self.keys, generator)
         asked = keys[:, : self.pairs]
         values = torch.randint(self.values, (batch, self.pairs), generator=generator) + self.keys
         slot = self._slots(batch, slots, generator)
         if self.competing:
-            self._compete(tokens, keys[:, self.pairs :], slots, generator)
-        tokens.scatter_(1, 2 * slot, asked)
-        tokens.scatter_(1, 2 * slot + 1, values)
+            self._compete(tokens[:, start:], keys[:, self.pairs :], slots, generator)
+        tokens[:, :start] = asked[:, :start]
+        if self.rewritten:
+            slot, earlier = _later_first(slot, self.queries)
+            tokens.scatter_(1, start + 2 * earlier, asked[:, : self.queries])
+            stale = torch.randint(self.values, (batch, self.queries), generator=generator) + self.keys
+            tokens.scatter_(1, start + 2 * earlier + 1, stale)
+        where = start + 2 * slot
+        tokens.scatter_(1, where, asked)
+        tokens.scatter_(1, where + 1, values)
         at = (context + 2 * torch.arange(self.queries)).expand(batch, -1).contiguous()
         answers = values[:, : self.queries].contiguous()
         tokens.scatter_(1, at, asked[:, : self.queries])
         tokens.scatter_(1, at + 1, answers)
-        return Batch(tokens, at, answers, at - 2 * slot[:, : self.queries])
+        return Batch(tokens, at, answers, at - where[:, : self.queries])
 
     def predictable(self, tokens: Int[Tensor, "b s"]) -> Bool[Tensor, "b s-1"]:
         """True where the token after a place can be told from the token there: filler that follows filler."""
@@ -134,11 +160,11 @@ class KeyValueRecall:
         return filler[:, :-1] & filler[:, 1:]
 
     def _slots(self, batch: int, slots: int, generator: torch.Generator) -> Int[Tensor, "b pairs"]:
-        """Draw distinct two-token slots for the pairs; the first at `depth` where that is given."""
+        """Draw distinct two-token slots for the pairs, the first at `depth` where that is given, and for stale ones."""
         if self.depth is None:
-            return _distinct(batch, slots, self.pairs, generator)
+            return distinct(batch, slots, self.pairs + self.rewritten * self.queries, generator)
         needle = round(self.depth * (slots - 1))
-        others = _distinct(batch, slots - 1, self.pairs - 1, generator)
+        others = distinct(batch, slots - 1, self.pairs - 1, generator)
         return torch.cat([torch.full((batch, 1), needle), others + (others >= needle)], dim=1)
 
     def _filler(self, batch: int, length: int, generator: torch.Generator) -> Int[Tensor, "b s"]:
@@ -152,7 +178,7 @@ class KeyValueRecall:
     def _compete(self, tokens: Tensor, spare: Tensor, slots: int, generator: torch.Generator) -> None:
         """Overwrite a share of the slots with pairs of keys that are never asked for."""
         batch, count = tokens.shape[0], round(self.competing * slots)
-        where = 2 * _distinct(batch, slots, count, generator)
+        where = 2 * distinct(batch, slots, count, generator)
         which = torch.randint(spare.shape[1], (batch, count), generator=generator)
         tokens.scatter_(1, where, spare.gather(1, which))
         tokens.scatter_(

@@ -128,11 +128,14 @@ def painted(paths: list[Any], columns: int, rows: int, side: float = 176.0) -> d
 
 # Runs the body of a live explorer at each of some settings; returns what it would draw, in full precision, as JSON.
 RUN = """({body, settings}) => JSON.stringify(settings.map((v) => {
-  const update = new Function("v", "draw", body), out = { lines: [], dots: [], rasters: [], notes: [], said: "" };
+  const update = new Function("v", "draw", body);
+  const out = { lines: [], dots: [], points: [], rasters: [], notes: [], bars: [], said: "" };
   const add = (list, make) => (...given) => (out[list].push(make(...given)), p);
   const p = {
-    line: add("lines", (xs, ys) => [[...xs], [...ys]]), dots: add("dots", (xs, ys) => [xs[0], ys[0]]),
+    line: add("lines", (xs, ys) => [[...xs], [...ys]]),
+    dots: (xs, ys) => (out.dots.push([xs[0], ys[0]]), out.points.push([[...xs], [...ys]]), p),
     note: add("notes", (x, y, text) => text),
+    bars: add("bars", (xs, low, high, wide, tone) => ({ tone, xs, low, high })),
     cells: add("rasters", (rows, columns, shade, tone) => ({ tone,
       cells: draw.range(rows).map((r) => draw.range(columns).map((c) => +shade(r, c))) })),
     band: () => p, rule: () => p, level: () => p, shade: () => p,

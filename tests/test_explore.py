@@ -480,6 +480,42 @@ def test_a_raster_is_a_path_for_each_shade(browser: Browser, tmp_path: Path) -> 
         assert shown.page.locator("path.c").count() == 1
 
 
+BARS = """const one = draw.panel({ title: "Bars", x: [0, 5], y: [0, 1], bare: true });
+one.bars([0, 2], [0, 0.5], [1, 0.75], 0.5).bars([v.a / 2], [0.2], [0.1], 0.25, "b");
+one.note(0, 0, "mine", "start", "q").note(1, 0, "pale", "start", "o");
+draw.panel({ title: "Two", x: [0, 11], y: [0, 1], whole: true, ywhole: true });
+draw.panel({ title: "Three", x: [0, 11], y: [0, 1] });"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("wide", "across"), [(800, 3), (640, 2), (500, 1)])
+def test_bars_and_panels_without_axes(browser: Browser, tmp_path: Path, wide: int, across: int) -> None:
+    explorer = live(BARS, {"a": slider()}, alt="Bars", panels=3, height=200)
+    view = {"width": wide, "height": 900}
+    with Shown(browser, tmp_path / "bars.html", explorer.html, viewport=view) as shown:
+        # No axes: 7 pixels at the left, 10 or, before another panel, 18 at the right; 28 above and 12 below.
+        width = shown.page.locator(".lc-view").evaluate("e => e.clientWidth") / across
+        scale = (width - 7 - (18 if across > 1 else 10)) / 5
+        sides = [
+            [float(bar.get_attribute(side)) for side in ("x", "y", "width", "height")]
+            for bar in shown.page.locator("svg rect").all()
+        ]
+        expected = [[0, 0, 0.5, 160], [2, 40, 0.5, 40], [1.5, 128, 0.25, 16]]
+        for got, (x, y, long, tall) in zip(sides, expected, strict=True):
+            assert got == pytest.approx([x * scale, y, long * scale, tall], abs=0.11)
+        assert shown.page.locator("rect.s").count() == 2
+        assert shown.page.locator("rect.c").get_attribute("style") == "fill:var(--b)"
+        assert shown.page.locator("svg .q").text_content() == "mine"
+        assert shown.page.locator("svg .o").text_content() == "pale"
+        assert shown.page.locator("path.x").count() == 2
+        tops = shown.page.locator("svg .t").evaluate_all("e => e.map(t => t.getBoundingClientRect().y)")
+        assert [tops[0] == top for top in tops] == [k < across for k in range(3)]
+        texts = shown.page.locator("svg text").all_text_contents()
+        two, three = texts.index("Two"), texts.index("Three")
+        assert all("." not in tick for tick in texts[:two])
+        assert ("0.5" in texts[two:three], "2.5" in texts[two:three]) == (True, across == 2)
+
+
 def test_widget_takes_a_menu() -> None:
     seen: list[dict[str, Any]] = []
     form = widget(lambda **values: seen.append(values), {"kind": Choice(("a", "b"), "b", "Kind")})

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
-from lcbook import model as model_module
-from lcbook.model import Decoder, KeyShift, ModelSpec, SwiGLU, build
+from lcbook import layers as layers_module
+from lcbook.layers import KeyShift, SwiGLU
+from lcbook.model import Decoder, ModelSpec, build
 from lcbook.normalizers import NORMALIZERS
 from lcbook.positions import (
     NTK,
@@ -165,11 +166,11 @@ def test_blocks_of_queries_equal_one_block(monkeypatch, position, block):
     at = torch.tensor([[0, 5, 16, 11, 2]]).expand(3, 5)
     with torch.no_grad():
         whole, asked = model(tokens), model(tokens, None, at)
-        monkeypatch.setattr(model_module, "SCORES_AT_ONCE", block * 3 * 6 * 17)
+        monkeypatch.setattr(layers_module, "SCORES_AT_ONCE", block * 3 * 6 * 17)
         calls = []
-        attend = model_module.attend
+        attend = layers_module.attend
         monkeypatch.setattr(
-            model_module, "attend", lambda q, *x, **y: calls.append(q.shape[2]) or attend(q, *x, **y)
+            layers_module, "attend", lambda q, *x, **y: calls.append(q.shape[2]) or attend(q, *x, **y)
         )
         torch.testing.assert_close(model(tokens), whole, rtol=1e-9, atol=1e-9)
         assert max(calls) == block
@@ -244,9 +245,9 @@ def test_swiglu_worked_by_hand():
 def test_unit_queries_and_keys_make_the_scores_cosines(monkeypatch):
     model = roughened(build(ModelSpec(width=12, heads=3), 19, 0))
     seen = []
-    attend = model_module.attend
+    attend = layers_module.attend
     monkeypatch.setattr(
-        model_module, "attend", lambda q, k, v, **y: seen.append((q, k, y)) or attend(q, k, v, **y)
+        layers_module, "attend", lambda q, k, v, **y: seen.append((q, k, y)) or attend(q, k, v, **y)
     )
     with torch.no_grad():
         first = model(draw_tokens(2, 7))

@@ -18,6 +18,7 @@ import torch
 
 from lcbook import results
 from lcbook.experiment import Run, Spec
+from lcbook.mixers import DeltaRule
 from lcbook.model import ModelSpec
 from lcbook.patterns import Window
 from lcbook.positions import NTK, ALiBi, Dynamic, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
@@ -53,8 +54,9 @@ def test_digest_worked_by_hand(monkeypatch):
 
 CHANGED = {
     "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
-    "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,),
+    "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,), "mixer": DeltaRule(),
     "pairs": 5, "queries": 2, "keys": 65, "values": 66, "filler": 67, "depth": 0.5, "competing": 0.25, "text": True,
+    "announced": True, "rewritten": True,
     "length": 65, "updates": 7, "batch": 3, "lr": 1e-4, "warmup": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.1,
     "text_loss": 1.0, "stop_at_gate": True, "curriculum": ((16, 4),),
 }  # fmt: skip

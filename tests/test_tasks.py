@@ -17,6 +17,11 @@ TASKS = {
     "competing": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, competing=0.7),
     "crowded": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, competing=1.0, depth=0.3),
     "text": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, text=True),
+    "announced": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, announced=True),
+    "rewritten": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, rewritten=True),
+    "both": KeyValueRecall(
+        pairs=4, queries=4, keys=13, values=11, filler=17, announced=True, rewritten=True, competing=0.7
+    ),
     "mqar": MQAR(vocabulary=97, pairs=5, examples=331, seed=3),
 }
 
@@ -25,15 +30,23 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def look_up(tokens, at):
+def announced_by(task):
+    """Return how many tokens at the start of a sequence tell what will be asked for."""
+    return task.queries if getattr(task, "announced", False) else 0
+
+
+def look_up(task, tokens, at):
     """Read the answers from the sequences alone: the token after the latest earlier place of the same key."""
     answers, gaps = torch.empty_like(at), torch.empty_like(at)
+    start, times = announced_by(task), 1 + getattr(task, "rewritten", False)
     for row, places in enumerate(at.tolist()):
         for column, place in enumerate(places):
-            earlier = (tokens[row, :place] == tokens[row, place]).nonzero()
-            assert len(earlier) == 1, "a key that is asked for stands exactly once before its question"
-            answers[row, column] = tokens[row, earlier[0, 0] + 1]
-            gaps[row, column] = place - earlier[0, 0]
+            earlier = start + (tokens[row, start:place] == tokens[row, place]).nonzero()
+            assert len(earlier) == times, (
+                "a key that is asked for is bound once before its question, or twice"
+            )
+            answers[row, column] = tokens[row, earlier[-1, 0] + 1]
+            gaps[row, column] = place - earlier[-1, 0]
     return answers, gaps
 
 
@@ -46,7 +59,7 @@ def test_an_oracle_scores_all(name, length):
     assert batch.tokens.shape == (53, length)
     assert batch.tokens.min() >= 0
     assert batch.tokens.max() < TASKS[name].vocabulary
-    answers, gaps = look_up(batch.tokens, batch.at)
+    answers, gaps = look_up(TASKS[name], batch.tokens, batch.at)
     assert torch.equal(answers, batch.answers)
     assert torch.equal(gaps, batch.gap)
 
@@ -77,17 +90,51 @@ def test_the_generator_alone_decides(name):
 def test_layout_of_a_sequence(name):
     task = TASKS[name]
     batch = task.sample(53, 61, generator())
-    context = 61 - 2 * task.queries
+    context, start = 61 - 2 * task.queries, announced_by(task)
     assert batch.at.tolist() == [[context + 2 * i for i in range(task.queries)]] * 53
     assert torch.equal(batch.tokens.gather(1, batch.at + 1), batch.answers)
+    assert torch.equal(batch.tokens[:, :start], batch.tokens.gather(1, batch.at)[:, :start])
     assert (batch.answers // task.keys == 1).logical_or(batch.answers == task.keys + task.values - 1).all()
     kinds = torch.bucketize(batch.tokens, torch.tensor([task.keys, task.keys + task.values]), right=True)
-    bound = (kinds[:, :context] == 0).sum(1)
+    kinds = kinds[:, start:]
+    bound = (kinds[:, : context - start] == 0).sum(1)
     if not task.competing:
-        assert (bound == task.pairs).all()
+        assert (bound == task.pairs + task.rewritten * task.queries).all()
     is_key = kinds[:, :-1] == 0
     assert (kinds[:, 1:][is_key] == 1).all(), "a value follows each key"
     assert ((kinds == 1).sum(1) == (kinds == 0).sum(1)).all()
+
+
+def test_a_key_that_is_rewritten_had_another_value():
+    task = TASKS["rewritten"]
+    batch = task.sample(2003, 60, generator())
+    asked = batch.tokens.gather(1, batch.at)
+    context = batch.tokens[:, :54]
+    places = (context[:, None] == asked[..., None]).nonzero()[:, 2].view(2003, 3, 2)
+    assert torch.equal(places[..., 1], batch.at - batch.gap), "the later one counts"
+    rows = torch.arange(2003)[:, None]
+    stale = batch.tokens[rows, places[..., 0] + 1]
+    # fresh too, so that it is the right answer as often as any value
+    same = (stale == batch.answers).double().mean()
+    assert abs(same - 1 / 11) < 5 * (1 / 11 * 10 / 11 / stale.numel()) ** 0.5
+    assert sorted(stale.unique().tolist()) == list(range(13, 24))
+    # two places drawn at random from 27 slots: the later is any but the first, a higher one more often
+    slots = torch.bincount(places[..., 1].flatten() // 2, minlength=27).double() / stale.numel()
+    expected = torch.arange(27) / (27 * 26 / 2)
+    assert (slots - expected).abs().max() < 5 * (expected.max() / stale.numel()) ** 0.5
+
+
+def test_what_is_announced_leaves_the_rest_as_it_is():
+    """After the start, an announced sequence is drawn as any other; depth counts from there."""
+    task = KeyValueRecall(pairs=5, queries=1, keys=13, values=11, filler=17, announced=True, depth=0.0)
+    batch = task.sample(31, 61, generator())
+    assert (batch.gap == 59 - 1).all()  # the first slot after one announced key
+    last = KeyValueRecall(pairs=5, queries=1, keys=13, values=11, filler=17, announced=True, depth=1.0)
+    assert (last.sample(31, 61, generator()).gap == 59 - 57).all()  # 29 slots from 1 on
+    crowd = KeyValueRecall(pairs=2, queries=2, keys=13, values=11, filler=17, announced=True, competing=1.0)
+    tokens = crowd.sample(31, 60, generator()).tokens
+    assert (tokens[:, 2:] < 24).all()
+    assert (tokens[:, 0] != tokens[:, 1]).all()
 
 
 def test_depth_places_the_first_pair():
@@ -155,6 +202,8 @@ def test_vocabulary_and_chance():
 def test_with_pairs_keeps_queries_possible():
     assert KeyValueRecall(pairs=8, queries=4).with_pairs(3) == KeyValueRecall(pairs=3, queries=3)
     assert KeyValueRecall(pairs=3, queries=2).with_pairs(7) == KeyValueRecall(pairs=7, queries=2)
+    kept = KeyValueRecall(pairs=8, queries=4, announced=True, rewritten=True)
+    assert kept.with_pairs(3) == KeyValueRecall(pairs=3, queries=3, announced=True, rewritten=True)
     assert MQAR(pairs=3).with_pairs(7) == MQAR(pairs=7)
 
 
@@ -176,6 +225,7 @@ def test_batch_moves_to_a_device():
         ({"pairs": 3, "queries": 4}, r"queries is 4; allowed is at most pairs \(3\)"),
         ({"depth": 1.1}, "depth is 1.1"),
         ({"depth": -0.1}, "depth is -0.1"),
+        ({"depth": 0.5, "rewritten": True}, "depth is 0.5 with rewritten pairs; allowed is None"),
         ({"competing": 1.1}, "competing is 1.1"),
         ({"competing": -0.1}, "competing is -0.1"),
     ],
@@ -193,6 +243,11 @@ def test_pairs_must_fit_the_length():
     with pytest.raises(ValueError, match="batch is 0"):
         task.sample(0, 16, generator())
     assert KeyValueRecall(pairs=13, queries=3, keys=13).sample(2, 32, generator()).tokens.shape == (2, 32)
+    # three keys at the start, and three pairs of stale values
+    longer = KeyValueRecall(pairs=5, queries=3, announced=True, rewritten=True)
+    assert longer.sample(1, 25, generator()).tokens.shape == (1, 25)
+    with pytest.raises(ValueError, match="length is 24; allowed is batch >= 1 and length >= 25"):
+        longer.sample(1, 24, generator())
 
 
 # Digests of what zoology's own generator returned at commit dbcb60d: inputs, then labels, as little-endian int64.

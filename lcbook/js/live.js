@@ -25,18 +25,19 @@ __BODY__
     const span = log ? Math.log10(b / a) : b - a, most = Math.max(2, room), out = [];
     let step = log ? Math.ceil(span / most) : 10 ** Math.floor(Math.log10(span / most));
     if (!log) step *= [1, 2, 2.5, 5, 10].find((k) => span / (step * k) <= most);
-    if (whole) step = Math.max(1, step);
+    if (whole) step = step === 2.5 ? 5 : Math.max(1, step);
     const [from, to] = log ? [Math.log10(a), Math.log10(b)] : [a, b];
     for (let k = Math.ceil(from / step - 1e-9); k * step <= to + 1e-9; k++) out.push(log ? 10 ** (k * step) : +(k * step).toPrecision(9));
     return out;
   };
   const scale = ([a, b], log, size) => (t) => size * (log ? Math.log(t / a) / Math.log(b / a) : (t - a) / (b - a));
   let width = 0, parts = [], count = 0;
+  const across = () => (width >= 560 ? Math.min(spec.panels, Math.floor(width / 220)) : 1);
   const text = (x, y, t, anchor = "start", kind = "") => `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}" class="${kind}">${esc(t)}</text>`;
   const panel = (o) => {
-    const columns = width >= 560 ? spec.panels : 1, w = width / columns, k = count++;
-    const left = (k % columns) * w + 44, top = Math.floor(k / columns) * spec.height + (o.ylabel ? 44 : 28);
-    let iw = w - 44 - (k % columns < columns - 1 ? 18 : 10), ih = spec.height - (o.ylabel ? 44 : 28) - 46;
+    const columns = across(), w = width / columns, k = count++;
+    const pad = o.bare ? 7 : 44, head = o.ylabel ? 44 : 28, left = (k % columns) * w + pad, top = Math.floor(k / columns) * spec.height + head;
+    let iw = w - pad - (k % columns < columns - 1 ? 18 : 10), ih = spec.height - head - (o.bare ? 12 : 46);
     if (o.square) iw = ih = Math.min(iw, ih);
     const X = scale(o.x, o.xlog, iw), Y = (t) => ih - scale(o.y, o.ylog, ih)(t);
     const put = (s) => (parts.push(`<g transform="translate(${left},${top})">${s}</g>`), p);
@@ -51,7 +52,9 @@ __BODY__
       rule: (x, t = "", y = 12) => put(`<path class="r" d="M${X(x).toFixed(1)} 0V${ih}"/>` + text(X(x) + side(x)[0], y < 0 ? ih + y : y, t, side(x)[1])),
       level: (y, t = "", end = true) => put(`<path class="r" d="M0 ${Y(y).toFixed(1)}H${iw}"/>` + text(end ? iw : 4, Y(y) - 5, t, end ? "end" : "start")),
       shade: (a, b) => clip(`<rect class="s" x="${X(a).toFixed(1)}" y="0" width="${Math.max(0, X(b) - X(a)).toFixed(1)}" height="${ih}"/>`),
-      note: (x, y, t, anchor = "start") => put(text(X(x), Y(y), t, anchor)),
+      note: (x, y, t, anchor = "start", kind = "") => put(text(X(x), Y(y), t, anchor, kind)),
+      bars: (xs, low, high, wide, tone = "") => put(Array.from(xs, (x, i) => `<rect ${tone ? `class="c" style="fill:var(--${tone})"` : 'class="s"'} x="${X(x).toFixed(1)}" ` +
+        `y="${Math.min(Y(low[i]), Y(high[i])).toFixed(1)}" width="${(X(x + wide) - X(x)).toFixed(1)}" height="${Math.abs(Y(high[i]) - Y(low[i])).toFixed(1)}"/>`).join("")),
       cells: (rows, columns, shade, tone = "a") => {
         const runs = {}, px = (t) => t.toFixed(1);
         for (let r = 0; r < rows; r++) {
@@ -64,10 +67,10 @@ __BODY__
         return put(Object.keys(runs).map((s) => `<path class="c" style="fill:var(--${tone});fill-opacity:${s}" d="${runs[s]}"/>`).join(""));
       },
     };
-    put(ticks(o.x, o.xlog, iw / 52, o.whole).map((t) => `<path class="g" d="M${X(t).toFixed(1)} 0V${ih}"/>` + text(X(t), ih + 16, tick(t), "middle")).join("") +
-      ticks(o.y, o.ylog, ih / 32).map((t) => `<path class="g" d="M0 ${Y(t).toFixed(1)}H${iw}"/>` + text(-7, Y(t) + 4, tick(t), "end")).join("") +
-      `<path class="x" d="M0 0V${ih}H${iw}"/>` + text(iw / 2, ih + 36, o.xlabel || "", "middle") +
-      text(-37, o.ylabel ? -28 : -12, o.title || "", "start", "t") + text(-37, -10, o.ylabel || ""));
+    put((o.bare ? "" : ticks(o.x, o.xlog, iw / 52, o.whole).map((t) => `<path class="g" d="M${X(t).toFixed(1)} 0V${ih}"/>` + text(X(t), ih + 16, tick(t), "middle")).join("") +
+      ticks(o.y, o.ylog, ih / 32, o.ywhole).map((t) => `<path class="g" d="M0 ${Y(t).toFixed(1)}H${iw}"/>` + text(-7, Y(t) + 4, tick(t), "end")).join("") +
+      `<path class="x" d="M0 0V${ih}H${iw}"/>`) + text(iw / 2, ih + 36, o.xlabel || "", "middle") +
+      text(7 - pad, o.ylabel ? -28 : -12, o.title || "", "start", "t") + text(7 - pad, -10, o.ylabel || ""));
     return p;
   };
   const draw = {
@@ -95,7 +98,7 @@ __BODY__
       input.setAttribute("aria-valuetext", shown);
       input.previousElementSibling.textContent = shown;
     });
-    const rows = Math.ceil(count / (width >= 560 ? spec.panels : 1));
+    const rows = Math.ceil(count / across());
     view.firstElementChild.setAttribute("viewBox", `0 0 ${width} ${rows * spec.height}`);
     view.firstElementChild.innerHTML = parts.join("");
   };

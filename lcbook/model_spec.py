@@ -1,0 +1,71 @@
+"""What a model is made of: every option of the decoder on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lcbook.mixers import Mixer, Recurrent, Softmax
+from lcbook.mixers import state_size as mixer_state_size
+from lcbook.normalizers import normalizer as find_normalizer
+from lcbook.patterns import Full, Pattern
+from lcbook.positions import NoPosition, Position
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A decoder: `layers` of attention with `heads` query and `kv_heads` key-value heads (0: as many as heads).
+
+    `mlp` is the hidden width of a SwiGLU layer after each attention (0: none). `key_shift` mixes each key with the
+    key before it; `qk_norm` gives queries and keys unit length and learns the scale of their product. `pattern` says
+    which keys a query sees; the layers numbered in `full_layers` (from 0) see all earlier ones in spite of it. `mixer`
+    replaces attention in every layer, or says how a long text is read in segments; it takes no other pattern,
+    normalizer, position encoding or number of keys, and a recurrence scales queries and keys in its own way.
+    """
+
+    layers: int = 1
+    width: int = 64
+    heads: int = 1
+    kv_heads: int = 0
+    mlp: int = 0
+    position: Position = NoPosition()
+    normalizer: str = "softmax"
+    key_shift: bool = True
+    qk_norm: bool = True
+    pattern: Pattern = Full()
+    full_layers: tuple[int, ...] = ()
+    mixer: Mixer = Softmax()
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        for name in ("kv_heads", "mlp"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more.")
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; allowed is a multiple of heads ({self.heads}).")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads is {self.kv_heads}; allowed is a divisor of heads ({self.heads}).")
+        if not set(self.full_layers) <= set(range(self.layers)):
+            raise ValueError(
+                f"full_layers is {self.full_layers}; allowed are numbers from 0 to {self.layers - 1}."
+            )
+        find_normalizer(self.normalizer)
+        plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self
+        fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers"]
+        for name in fixed + ["qk_norm"] * isinstance(self.mixer, Recurrent):
+            if getattr(self, name) != getattr(plain, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} with {self.mixer}; allowed is {getattr(plain, name)}."
+                )
+
+    def pattern_of(self, layer: int) -> Pattern:
+        """Return the pattern of a layer (from 0)."""
+        return Full() if layer in self.full_layers else self.pattern
+
+    def state_size(self, length: int) -> int:
+        """Return the scalars kept of a sequence of `length` tokens, all layers together (see `mixers.state_size`)."""
+        heads = self.kv_heads or self.heads
+        return mixer_state_size(
+            self.mixer, layers=self.layers, width=self.width, heads=self.heads, kv_heads=heads, length=length
+        )
