@@ -38,13 +38,8 @@ from lcbook.results import (
 from lcbook.tasks import KeyValueRecall, Task
 from lcbook.train import GATE, Trained, TrainSpec, train
 
-COUNTS = (
-    "correct",
-    "total",
-    "selected",
-    "correct_selected",
-    "changed",
-)  # of answers: they add up over the gap
+# Counts of answers, which add up over the gap.
+COUNTS = ("correct", "total", "selected", "correct_selected", "changed")
 
 
 @dataclass(frozen=True)

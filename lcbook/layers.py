@@ -26,11 +26,8 @@ from lcbook.positions import PositionEncoding
 from lcbook.recurrent import linear_attention
 from lcbook.segments import compressive_memory, segment_attention
 
-SCORES_AT_ONCE = (
-    2**24
-)  # queries are taken in blocks so that no score matrix is larger than this (64 MiB in float32)
-
-
+# Queries are taken in blocks so that no score matrix is larger than this (64 MiB in float32).
+SCORES_AT_ONCE = 2**24
 DECAY_AT_START = 5.0  # of the gated rule's fading factor, before the sigmoid: 0.993 a token
 
 

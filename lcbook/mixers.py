@@ -18,55 +18,46 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class LinearAttention:
-    """Linear attention with features elu(x) + 1, the sum of the weights divided out, keys of `key_dim` (0: head width).
+class KeyWidth:
+    """What the recurrences share: the width of a head's keys, which is the rows of its matrix (0: the head's width)."""
+
+    key_dim: int = 0
+
+    def __post_init__(self) -> None:
+        if self.key_dim < 0:
+            raise ValueError(f"key_dim is {self.key_dim}; allowed is 0 (the head width) or more.")
+
+
+@dataclass(frozen=True)
+class LinearAttention(KeyWidth):
+    """Linear attention with features elu(x) + 1, the sum of the weights divided out.
 
     Source: Katharopoulos et al. 2020, arXiv 2006.16236.
     """
 
-    key_dim: int = 0
-
-    def __post_init__(self) -> None:
-        _keys(self.key_dim)
-
 
 @dataclass(frozen=True)
-class Additive:
-    """A matrix to which each token adds its key times its value, with a learned strength. `key_dim` 0: head width.
+class Additive(KeyWidth):
+    """A matrix to which each token adds its key times its value, with a learned strength.
 
-    Source: Schlag et al. 2021, arXiv 2102.11174, eq. 17 without the feature map.
+    Source: Schlag et al. 2021, arXiv 2102.11174, section 3, without the feature map.
     """
 
-    key_dim: int = 0
-
-    def __post_init__(self) -> None:
-        _keys(self.key_dim)
-
 
 @dataclass(frozen=True)
-class DeltaRule:
-    """A matrix in which each token first takes back what its key reads, then writes its value. `key_dim` 0: head width.
+class DeltaRule(KeyWidth):
+    """A matrix in which each token first takes back what its key reads, then writes its value.
 
     Source: Schlag et al. 2021, arXiv 2102.11174; in chunks: Yang et al. 2024, arXiv 2406.06484.
     """
 
-    key_dim: int = 0
-
-    def __post_init__(self) -> None:
-        _keys(self.key_dim)
-
 
 @dataclass(frozen=True)
-class GatedDeltaRule:
-    """The delta rule on a matrix that fades by a learned factor at each token. `key_dim` 0: head width.
+class GatedDeltaRule(KeyWidth):
+    """The delta rule on a matrix that fades by a learned factor at each token.
 
     Source: Yang et al. 2024, arXiv 2412.06464.
     """
-
-    key_dim: int = 0
-
-    def __post_init__(self) -> None:
-        _keys(self.key_dim)
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ class CompressiveMemory:
     """Each layer attends to its own segment, and reads all earlier ones from a linear-attention matrix.
 
     With `delta`, a segment first takes from its values what its keys already read.
-    Source: Munkhdalai et al. 2024, arXiv 2404.07143 (Infini-attention), eqs. 3 to 10.
+    Source: Munkhdalai et al. 2024, arXiv 2404.07143 (Infini-attention).
     """
 
     segment: int = 32
@@ -117,11 +108,6 @@ class RecurrentMemory:
 Recurrent = LinearAttention | Additive | DeltaRule | GatedDeltaRule
 Segmented = SegmentRecurrence | CompressiveMemory | RecurrentMemory
 Mixer = Softmax | Recurrent | Segmented
-
-
-def _keys(key_dim: int) -> None:
-    if key_dim < 0:
-        raise ValueError(f"key_dim is {key_dim}; allowed is 0 (the head width) or more.")
 
 
 def label(mixer: Mixer) -> str:

@@ -81,7 +81,7 @@ def compressive_memory(
     """Return what each query reads from a linear-attention matrix of all segments before its own, 0 in the first.
 
     A segment adds f(K)^T V, or with `delta` f(K)^T (V - what f(K) reads already). Raises ValueError as `segments_of`.
-    Source: Munkhdalai et al. 2024, arXiv 2404.07143, eqs. 4 to 9.
+    Source: Munkhdalai et al. 2024, arXiv 2404.07143, memory retrieval and update, and its "linear + delta" form.
     """
     same_length(q, k, v)
     # Where the last segment is filled up, keys write nothing; queries read something, lest 0/0 spoil the gradient.

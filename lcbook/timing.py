@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from scipy import stats as distributions
+from scipy.stats import mstats
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,6 +33,7 @@ __all__ = [
     "Machine", "bandwidth", "exponents", "machine", "matmul_rate", "measure", "peak_bytes", "speedup",
 ]  # fmt: skip
 
+TRIM = 0.2  # of the rounds, at either end, leaves a mean
 MOST_REPEATS, SHORT = 10, 0.02  # calls are repeated in a round for so many seconds, and the best counts
 UPDATE = 3  # operations of forward and backward over those of forward, as in costs.training_flops
 Y = ("seconds", "peak_bytes")
@@ -227,19 +229,23 @@ def _slope_range(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def _mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean with its 95 % t interval, NaN for a single value."""
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
+    """Return the mean without the fifth of the values at either end, and its 95 % interval, NaN below five values.
+
+    A round that something else on the machine disturbed is left out, but widens the interval.
+    Source: Tukey and McLaughlin 1963, Sankhya A 25, 331-352.
+    """
+    mean = float(distributions.trim_mean(values, TRIM))
+    if len(values) < 1 / TRIM:
         return mean, math.nan, math.nan
-    half = float(distributions.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return mean, mean - half, mean + half
+    low, high = mstats.trimmed_mean_ci(np.asarray(values), limits=(TRIM, TRIM), alpha=0.05)
+    return mean, float(low), float(high)
 
 
 def exponents(frame: pd.DataFrame, y: str = "seconds", *, from_length: Number = 1) -> pd.DataFrame:
     """Return how each arm grows: columns arm, exponent, low, high, so that y is about length to the exponent.
 
     The exponent is the least-squares slope of log y on log length over the lengths from `from_length` on. Of seconds
-    it is fitted in each round, and the interval is that of the mean over rounds (NaN from a single round); peak_bytes
+    it is fitted in each round, and the interval is that of the trimmed mean over rounds (NaN below five); peak_bytes
     are the same in every round, and the interval runs from the least to the largest slope between neighbouring
     lengths. An arm with fewer than two such lengths has NaN. Raises ValueError for another y, missing columns, or if
     no arm has two such lengths.
@@ -268,8 +274,9 @@ def exponents(frame: pd.DataFrame, y: str = "seconds", *, from_length: Number = 
 def speedup(frame: pd.DataFrame, arm: str, over: str, length: int) -> stats.Estimate:
     """Return how many times as long `over` takes as `arm` at `length`: above 1, `arm` is the faster.
 
-    The ratio is paired by round; the value is the geometric mean over rounds with the 95 % t interval of its logarithm
-    (NaN from a single round). Raises ValueError for missing columns, or if an arm was not timed at `length`.
+    The ratio is paired by round; the value is the geometric mean over rounds, without the fifth of them at either end,
+    with the 95 % interval of its logarithm (NaN below five rounds). Raises ValueError for missing columns, or if an
+    arm was not timed at `length`.
     """
     _need(frame, ("arm", "length", "seed", "seconds"))
     here = frame[frame["length"] == length].set_index("seed")
