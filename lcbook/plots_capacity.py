@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def interaction(table: pd.DataFrame, *, x: str, hue: str = "arm", ax: Axes | Non
 
 @styled
 def capacity_by_state(
-    fits: pd.DataFrame, *, bound: pd.DataFrame | None = None, ax: Axes | None = None
+    fits: pd.DataFrame, *, bounds: Mapping[str, pd.DataFrame] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw K50 (pairs) against state size (scalars), both logarithmic, with the power law fitted to each rule.
 
@@ -121,14 +122,14 @@ def capacity_by_state(
     of `stats.Estimate`, so that a table of `stats.n50_table` over pairs can be drawn. A K50 that is a mere bound is
     open with an arrow; an end of an interval that was not measured has an arrow. The line is least squares through
     log k50 on log state of what was measured, and its slope stands in the name as an exponent; a rule measured at
-    fewer than two sizes has none. `bound` has the columns state and pairs. Raises ValueError for missing columns, no
-    rows, other words in censored, or numbers that a log axis cannot show.
+    fewer than two sizes has none. `bounds` names lines to draw beside, with the columns state and pairs.
+    Raises ValueError for missing columns, no rows, other words in censored, or numbers that a log axis cannot show.
     """
     require_columns(fits, ("rule", "state", "k50", "low", "high", "censored"))
     _positive(fits, "state", "k50")
-    if bound is not None:
-        require_columns(bound, ("state", "pairs"))
-        _positive(bound, "state", "pairs")
+    for line in (bounds or {}).values():
+        require_columns(line, ("state", "pairs"))
+        _positive(line, "state", "pairs")
     table = _with_bounds(fits)
     ax, look, ends, said = new((6.4, 4.4)) if ax is None else ax, looks(list(fits["rule"].unique())), [], []
     dress(ax, "State size S (scalars a layer)", "K50 (pairs)")
@@ -142,8 +143,7 @@ def capacity_by_state(
         ends.append((name, look[rule], float(last["at"]), float(last["k50"])))
         sign = "at least " if last["up"] else "at most " if last["down"] else ""
         said.append(f"{name}, {sign}{short(last['k50'])} pairs at {last['state']:,.0f} scalars")
-    if bound is not None:
-        said.append(_bit_bound(ax, bound))
+    said += [_bound(ax, name, line) for name, line in (bounds or {}).items()]
     ax.margins(y=0.12)
     name_lines(ax, ends)
     ax.set_label(f"K50 in pairs against state size, with 95 % intervals: {'; '.join(said)}.")
@@ -262,20 +262,20 @@ def _power_law(ax: Axes, part: pd.DataFrame, look: Look) -> float | None:
     return slope
 
 
-def _bit_bound(ax: Axes, bound: pd.DataFrame) -> str:
-    """Draw the bound dashed, named where it begins, and return it in words."""
+def _bound(ax: Axes, name: str, bound: pd.DataFrame) -> str:
+    """Draw a bound dashed, named where it begins, and return it in words."""
     line = bound.sort_values("state")
     ax.plot(line["state"], line["pairs"], "--", color=GREY, lw=1.4, zorder=1.5)
     start, end = line.iloc[0], line.iloc[-1]
-    middle = [start[name] ** 0.7 * end[name] ** 0.3 for name in ("state", "pairs")]
+    middle = [start[column] ** 0.7 * end[column] ** 0.3 for column in ("state", "pairs")]
     steep = np.log(end["pairs"] / start["pairs"]) / max(np.log(end["state"] / start["state"]), 1e-12)
     above = offset_copy(ax.transData, ax.get_figure(root=True), y=5, units="points")
     ax.text(
-        *middle, "bit bound", rotation=math.degrees(math.atan2(steep * middle[1], middle[0])), rotation_mode="anchor",
+        *middle, name, rotation=math.degrees(math.atan2(steep * middle[1], middle[0])), rotation_mode="anchor",
         transform=above, transform_rotates_text=True, ha="center", va="bottom", color=GREY, fontsize=SMALL,
         path_effects=halo(), zorder=5,
     )  # fmt: skip
-    return f"bit bound {short(end['pairs'])} at {end['state']:,.0f}"
+    return f"{name} {short(end['pairs'])} at {end['state']:,.0f}"
 
 
 def _log2_axes(ax: Axes, states: pd.Series) -> None:

@@ -190,7 +190,7 @@ def test_capacity_fits_what_was_measured_and_opens_what_was_not():
 
 def test_a_bound_is_dashed_and_named():
     bound = pd.DataFrame({"state": [961, 49], "pairs": [3844.0, 196.0]})
-    ax = plots.capacity_by_state(fits(), bound=bound)
+    ax = plots.capacity_by_state(fits(), bounds={"bit bound": bound})
     (dashed,) = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert xy(dashed) == [(49, 196), (961, 3844)]
     assert "bit bound" in written(ax)
@@ -243,7 +243,7 @@ def test_a_rule_measured_at_one_size_has_no_exponent():
     [
         lambda ax: plots.recall_by_load(loaded(), ax=ax),
         lambda ax: plots.recall_by_segments(loaded("segments"), ax=ax),
-        lambda ax: plots.capacity_by_state(fits(), bound=fits().assign(pairs=1000.0), ax=ax),
+        lambda ax: plots.capacity_by_state(fits(), bounds={"bits": fits().assign(pairs=1000.0)}, ax=ax),
         lambda ax: plots.interaction(sided(), x="order", ax=ax),
     ],
 )
@@ -276,8 +276,8 @@ def lacking(frame: pd.DataFrame, column: str) -> pd.DataFrame:
         (lambda: plots.capacity_by_state(fits().assign(k50=math.nan)), "k50 has nan; allowed on a log axis"),
         (lambda: plots.capacity_by_state(fits().assign(state=-2)), "state has -2; allowed on a log axis"),
         (lambda: plots.capacity_by_state(fits().assign(censored="yes")), "censored has 'yes'; allowed are True"),
-        (lambda: plots.capacity_by_state(fits(), bound=fits()), r"lacks the columns \['pairs'\]"),
-        (lambda: plots.capacity_by_state(fits(), bound=fits().assign(pairs=0)), "pairs has 0; allowed on a log"),
+        (lambda: plots.capacity_by_state(fits(), bounds={"bits": fits()}), r"lacks the columns \['pairs'\]"),
+        (lambda: plots.capacity_by_state(fits(), bounds={"b": fits().assign(pairs=0)}), "pairs has 0; allowed on a"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(call, message):
