@@ -154,7 +154,7 @@ def test_search_finds(reader: Reader, word: str):
 
 
 @ways(("disk", 1280, "light"), ("http", 390, "dark"))
-@pytest.mark.parametrize("chapter", ["01_position_encoding", "02_complexity"])
+@pytest.mark.parametrize("chapter", ["01_position_encoding", "02_complexity", "03_capacity"])
 def test_explorers_of_a_chapter_move(reader: Reader, chapter: str):
     window = reader.open(f"chapters/{chapter}.html")
     explorers = window.locator("article .lc-explorer:has(input[type=range])")
