@@ -3,6 +3,7 @@
 from lcbook import (
     attention_costs,
     capacity,
+    corpus,
     costs,
     delta,
     exact,
@@ -11,8 +12,10 @@ from lcbook import (
     explorers_capacity,
     explorers_costs,
     explorers_patterns,
+    explorers_training,
     forms,
     heads,
+    longrange,
     mixers,
     normalizers,
     patterns,
@@ -20,27 +23,33 @@ from lcbook import (
     positions,
     recurrent,
     results,
+    schedules,
     segments,
     sparse,
     stats,
+    survival,
     tasks,
     timing,
 )
 from lcbook.claims import claim
+from lcbook.corpus import Corpus
 from lcbook.evaluate import Probe
-from lcbook.experiment import Run, Spec, best, grid, run, trained_model
+from lcbook.experiment import Run, Spec, best, fine_tune, grid, run, trained_model
 from lcbook.hops import Hops
+from lcbook.mixtures import Mixture
 from lcbook.model import ModelSpec
 from lcbook.page import check, committed, committed_runs, fullest, judge, ledger, n50, reading, share
 from lcbook.runtime import at, doubling, finish, scale, setup
+from lcbook.symbols import Symbols
 from lcbook.tasks import KeyValueRecall
 from lcbook.train import TrainSpec
 
 __all__ = [
-    "Hops", "KeyValueRecall", "ModelSpec", "Probe", "Run", "Spec", "TrainSpec", "at", "attention_costs", "best",
-    "capacity", "check", "claim", "committed", "committed_runs", "costs", "delta", "doubling", "exact", "explore",
-    "explorers", "explorers_capacity", "explorers_costs", "explorers_patterns", "finish", "forms", "fullest", "grid",
-    "heads", "judge", "ledger", "mixers", "n50", "normalizers", "patterns", "plots", "positions", "reading",
-    "recurrent", "results", "run", "scale", "segments", "setup", "share", "sparse", "stats", "tasks", "timing",
-    "trained_model",
+    "Corpus", "Hops", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
+    "TrainSpec", "at", "attention_costs", "best", "capacity", "check", "claim", "committed", "committed_runs",
+    "corpus", "costs", "delta", "doubling", "exact", "explore", "explorers", "explorers_capacity",
+    "explorers_costs", "explorers_patterns", "explorers_training", "fine_tune", "finish", "forms", "fullest",
+    "grid", "heads", "judge", "ledger", "longrange", "mixers", "n50", "normalizers", "patterns", "plots",
+    "positions", "reading", "recurrent", "results", "run", "scale", "schedules", "segments", "setup", "share",
+    "sparse", "stats", "survival", "tasks", "timing", "trained_model",
 ]  # fmt: skip

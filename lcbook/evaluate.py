@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcbook.corpus import Corpus
 from lcbook.forms import Form
 from lcbook.heads import attention_maps, lookup_share, previous_token_share
 from lcbook.layers import Attention
 from lcbook.mixers import Softmax
 from lcbook.model import Decoder
 from lcbook.patterns import Full, Pattern
-from lcbook.positions import Position, PositionEncoding, draw_positions
+from lcbook.positions import Position, draw_positions
 from lcbook.tasks import Batch, KeyValueRecall, Task
-from lcbook.train import TrainSpec
+from lcbook.train import TrainSpec, change_position
 
 TOKENS_AT_ONCE = 2**17
 
@@ -31,6 +32,7 @@ class Probe:
     `position`, `pattern` and `form` replace the encoding, which keys are seen in every layer, and how attention is
     computed; `tune` trains that changed model briefly before it is measured; `task` replaces the task. `text` measures
     the mean next-token loss as well. `gap_bin` sorts answers by the gap in bins of so many tokens, 0 in octaves.
+    `depth_bins` sorts them instead by the depth of the needle in so many equal bins of the context, 0 not at all.
     `ablate` silences one head, (layer, head) from 0, and its rows also tell what that head looks at.
     `pairs` asks the task with that many pairs, 0 with its own.
     """
@@ -45,6 +47,7 @@ class Probe:
     pattern: Pattern | None = None
     form: Form | None = None
     gap_bin: int = 0
+    depth_bins: int = 0
     ablate: tuple[int, int] | None = None
     pairs: int = 0
 
@@ -55,6 +58,10 @@ class Probe:
             raise ValueError(f"questions is {self.questions}; allowed is 1 or more.")
         if self.gap_bin < 0:
             raise ValueError(f"gap_bin is {self.gap_bin}; allowed is 0 (octaves) or more.")
+        if self.depth_bins < 0 or (self.depth_bins and self.gap_bin):
+            raise ValueError(
+                f"depth_bins is {self.depth_bins} with gap_bin {self.gap_bin}; allowed is one of the two, 0 or more."
+            )
         if self.pairs < 0:
             raise ValueError(f"pairs is {self.pairs}; allowed is 0 (the task's own) or more.")
 
@@ -98,24 +105,8 @@ def with_position(model: Decoder, position: Position) -> Decoder:
     A learned encoding keeps its parameters. Raises ValueError if the new one has parameters that were never trained,
     and for a model whose mixer takes no position encoding.
     """
-    spec = replace(model.spec, position=position)
     changed = copy.deepcopy(model)
-    encoding = PositionEncoding(
-        position, width=spec.width, heads=spec.heads, head_dim=spec.width // spec.heads
-    ).to(next(model.parameters()).device)
-    shapes = {name: value.shape for name, value in encoding.state_dict().items()}
-    kept = {
-        name: value for name, value in model.encoding.state_dict().items() if shapes.get(name) == value.shape
-    }
-    if shapes.keys() - kept.keys():
-        raise ValueError(
-            f"position is {position}; allowed is one whose parameters {model.spec.position} has trained."
-        )
-    encoding.load_state_dict(kept)
-    changed.spec, changed.encoding = spec, encoding
-    for part in changed.modules():
-        if isinstance(part, Attention):
-            part.encoding = encoding
+    change_position(changed, position)
     return changed
 
 
@@ -129,33 +120,38 @@ def recall_rows(
     seed: int,
     text: bool = False,
     gap_bin: int = 0,
+    depth_bins: int = 0,
     exact: Decoder | None = None,
 ) -> list[dict[str, Any]]:
-    """Ask at least `questions` questions at `length`; return one row for each octave of the gap, or bin of `gap_bin`.
+    """Ask at least `questions` questions at `length`; return one row for each octave of the gap, or bin of `gap_bin`,
+    or of `depth_bins` equal bins of the depth: the needle's place as a share of the context before the questions.
 
-    A row holds length, gap (lower edge of the octave or bin), correct, total, chance, and text_loss: the mean
-    next-token loss in nats over the tokens that local context predicts, at that length (NaN unless `text`). Where the
-    last layer does not see every key, it also holds selected, the answers whose needle is among the keys it sees, and
-    correct_selected, those of them that are right. With `exact`, a model of the same weights, it holds changed, the
-    answers in which the two differ, and logit_difference, the largest absolute difference of their logits at `length`.
+    A row holds length, gap (lower edge of the octave or bin), depth (middle of the bin; NaN by gap), correct, total,
+    chance, and text_loss: the mean next-token loss in nats over the tokens that local context predicts, at that length
+    (NaN unless `text`). Where the last layer does not see every key, it also holds selected, the answers whose needle
+    is among the keys it sees, and correct_selected, those of them that are right. With `exact`, a model of the same
+    weights, it holds changed, the answers in which the two differ, and logit_difference, the largest absolute
+    difference of their logits at `length`.
     Raises ValueError where `text` is asked of a task without such tokens.
     """
-    if text and not (isinstance(task, KeyValueRecall) and task.text):
-        raise ValueError(f"text is True for {task}; allowed is a KeyValueRecall whose filler is text.")
+    if text and not (isinstance(task, Corpus) or (isinstance(task, KeyValueRecall) and task.text)):
+        raise ValueError(
+            f"text is True for {task}; allowed is a KeyValueRecall whose filler is text, or a Corpus."
+        )
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed * 1_000_003 + length)
     probe = task.sample(1, length, torch.Generator().manual_seed(0))
     sequences = math.ceil(questions / probe.answers.shape[1])
     at_once = max(1, TOKENS_AT_ONCE // length)
     selects = model.spec.pattern_of(model.spec.layers - 1) != Full()
-    right, gaps, seen, changed, text_losses, differences = [], [], [], [], [], [0.0]
+    right, gaps, depths, seen, changed, text_losses, differences = [], [], [], [], [], [], [0.0]
     for start in range(0, sequences, at_once):
         count = min(at_once, sequences - start)
         batch = task.sample(count, length, generator).to(device)
         positions = draw_positions(model.spec.position, count, length, generator, device)
         if text:
             logits = model(batch.tokens, positions)
-            assert isinstance(task, KeyValueRecall)
+            assert isinstance(task, (KeyValueRecall, Corpus))
             told = task.predictable(batch.tokens)
             text_losses.append(
                 nn.functional.cross_entropy(logits[:, :-1][told], batch.tokens[:, 1:][told]).item() * count
@@ -171,6 +167,7 @@ def recall_rows(
             seen.append(_needle_seen(model, batch, positions))
         right.append((logits.argmax(-1) == batch.answers).cpu().flatten())
         gaps.append(batch.gap.cpu().flatten())
+        depths.append(((batch.at - batch.gap) * max(depth_bins, 1) // batch.at[:, :1]).cpu().flatten())
     counts = {"correct": torch.cat(right), "total": torch.ones(sum(map(len, right)))}
     if selects:
         found = torch.cat(seen)
@@ -180,7 +177,12 @@ def recall_rows(
     about = {"chance": task.chance, "text_loss": sum(text_losses) / sequences if text else math.nan}
     if exact is not None:
         about["logit_difference"] = max(differences)
-    return [{"length": length, **row, **about} for row in _by_gap(torch.cat(gaps), counts, gap_bin)]
+    rows = (
+        _by_depth(torch.cat(depths), counts, depth_bins)
+        if depth_bins
+        else _by_gap(torch.cat(gaps), counts, gap_bin)
+    )
+    return [{"length": length, **row, **about} for row in rows]
 
 
 @torch.no_grad()
@@ -200,15 +202,25 @@ def head_looks(
     return {name: share[head].item() for name, share in shares.items()}
 
 
-def _by_gap(gap: torch.Tensor, counts: dict[str, torch.Tensor], gap_bin: int) -> list[dict[str, int]]:
+def _by_gap(gap: torch.Tensor, counts: dict[str, torch.Tensor], gap_bin: int) -> list[dict[str, Any]]:
     """Return one row for each octave of the gap (or bin of `gap_bin` tokens) that occurs, with the sums of `counts`."""
     gap = gap.clamp(min=1)
     where = gap // gap_bin if gap_bin else gap.double().log2().floor().long()
     sums = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
     edges = [i * gap_bin if gap_bin else 2**i for i in range(len(sums["total"]))]
     return [
-        {"gap": edge, **{name: x[i] for name, x in sums.items()}}
+        {"gap": edge, "depth": math.nan, **{name: x[i] for name, x in sums.items()}}
         for i, edge in enumerate(edges)
+        if sums["total"][i]
+    ]
+
+
+def _by_depth(where: torch.Tensor, counts: dict[str, torch.Tensor], bins: int) -> list[dict[str, Any]]:
+    """Return one row for each of `bins` bins of the depth that has a needle (`where`), with the sums of `counts`."""
+    sums = {name: torch.bincount(where, x.double(), bins).long().tolist() for name, x in counts.items()}
+    return [
+        {"gap": 0, "depth": (i + 0.5) / bins, **{name: x[i] for name, x in sums.items()}}
+        for i in range(bins)
         if sums["total"][i]
     ]
 

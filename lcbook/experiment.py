@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lcbook import runtime
+from lcbook import runtime, schedules
+from lcbook.checkpoint import load, save
 from lcbook.evaluate import Probe, head_looks, recall_rows, with_form, with_pattern, with_position
 from lcbook.heads import ablate
 from lcbook.mixers import Mixer
@@ -26,20 +27,15 @@ from lcbook.model import Decoder, ModelSpec, build
 from lcbook.patterns import Pattern
 from lcbook.patterns import label as pattern_label
 from lcbook.positions import Position, label
-from lcbook.results import (
-    DamagedFileError,
-    digest,
-    load_json,
-    pack_weights,
-    save_json,
-    unpack_weights,
-    write_bytes,
-)
+from lcbook.results import DamagedFileError, digest, load_json, save_json
+from lcbook.schedules import Lengths
 from lcbook.tasks import KeyValueRecall, Task
 from lcbook.train import GATE, Trained, TrainSpec, train
 
+TUNE_SEED = 1_000_000  # added to a run's seed where its model is trained further
 # Counts of answers, which add up over the gap.
 COUNTS = ("correct", "total", "selected", "correct_selected", "changed")
+CHECKPOINT_SECONDS = 30.0  # a training that takes longer leaves a checkpoint this often
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,8 @@ def _arm(path: str, value: Any) -> str:
         return pattern_label(value)
     if isinstance(value, Mixer):
         return mixer_label(value)
+    if isinstance(value, Lengths):
+        return schedules.label(value)
     return f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
 
 
@@ -142,40 +140,77 @@ def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.Data
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a spec as dotted columns; an encoding, pattern or mixer gives its label and, below it, its own fields."""
+    """Return a spec as dotted columns; what has a label gives it and, below, its fields."""
+    labels: dict[str, Callable[[Any], str]] = {
+        "position": label,
+        "pattern": pattern_label,
+        "mixer": mixer_label,
+        "lengths": schedules.label,
+    }
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         value, name = getattr(spec, field.name), prefix + field.name
-        if field.name == "position":
-            flat[name] = label(value)
-        elif field.name == "pattern":
-            flat[name] = pattern_label(value)
-        elif field.name == "mixer":
-            flat[name] = mixer_label(value)
+        if field.name in labels:
+            flat[name] = labels[field.name](value)
         if dataclasses.is_dataclass(value):
             flat |= columns(value, name + ".")
-        elif field.name not in ("position", "pattern", "mixer"):
+        elif field.name not in labels:
             flat[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
     return flat
 
 
 def trained_model(run: Run) -> tuple[Decoder, Trained]:
-    """Return the trained model of `run`, from the cache if it is there and whole, else trained now and cached."""
+    """Return the trained model of `run`, from the cache if it is there and whole, else trained now and cached.
+
+    A training that takes long leaves checkpoints in the cache and, if it was killed, goes on from the last.
+    """
     key = digest("weights", run.spec, run.seed, runtime.device().type)
-    paths = [runtime.cache_dir() / "weights" / f"{key}{end}" for end in (".json", ".pt")]
-    model = build(run.spec.model, run.spec.task.vocabulary, run.seed)
+    return _trained(
+        key, lambda: build(run.spec.model, run.spec.task.vocabulary, run.seed), run.spec, seed=run.seed
+    )
+
+
+def fine_tune(
+    run: Run, train_spec: TrainSpec, *, task: Task | None = None, seed: int | None = None
+) -> tuple[Decoder, Trained]:
+    """Return the trained model of `run` trained further, on its own task or another, and cached in the same way.
+
+    What is drawn depends on `seed`, None: as a probe's `tune` draws it. Raises ValueError for a task with tokens that
+    the model does not have.
+    """
+    spec = dataclasses.replace(run.spec, task=run.spec.task if task is None else task, train=train_spec)
+    most = run.spec.task.vocabulary
+    if spec.task.vocabulary > most:
+        raise ValueError(f"task has {spec.task.vocabulary} tokens; allowed are those of the model, {most}.")
+    seed = run.seed + TUNE_SEED if seed is None else seed
+    key = digest("tuned", run.spec, run.seed, spec, seed, runtime.device().type)
+    return _trained(key, lambda: trained_model(run)[0], spec, seed=seed)
+
+
+def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -> tuple[Decoder, Trained]:
+    """Return the model cached as `key`, else the one that `start` gives, trained by `spec`."""
+    folder = runtime.cache_dir() / "weights"
+    paths = [folder / f"{key}{end}" for end in (".json", ".safetensors")]
     try:
         record = load_json(paths[0])
-        model.load_state_dict(unpack_weights(paths[1].read_bytes(), str(paths[1])))
-        return model.to(runtime.device()).eval(), Trained(**{**record, "recalls": tuple(record["recalls"])})
+        model, _ = load(paths[1], spec)
+        return model.to(runtime.device()), Trained(**{**record, "recalls": tuple(record["recalls"])})
     except OSError:
         pass  # not there, or in a place that cannot be read: `_store` tells of it
     except DamagedFileError as error:
-        warnings.warn(f"{error} It is trained again.", stacklevel=2)
-    model.to(runtime.device())
-    trained = train(model, run.spec.task, run.spec.train, seed=run.seed)
-    _store(lambda: write_bytes(paths[1], pack_weights({k: v.cpu() for k, v in model.state_dict().items()})))
+        warnings.warn(f"{error} It is trained again.", stacklevel=3)
+    checkpoint = folder / "unfinished" / f"{key}.safetensors"
+    model = start().to(runtime.device())
+    options: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "every": CHECKPOINT_SECONDS}
+    try:
+        trained = train(model, spec.task, spec.train, **options)
+    except DamagedFileError as error:
+        warnings.warn(f"{error} It is trained from the start.", stacklevel=3)
+        checkpoint.unlink()
+        trained = train(model, spec.task, spec.train, **options)
+    _store(lambda: save(paths[1], model, spec))
     _store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
+    _store(lambda: checkpoint.unlink(missing_ok=True))
     return model, trained
 
 
@@ -228,7 +263,7 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
             probed = with_pattern(probed, probe.pattern)
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
-            train(probed, task, probe.tune, seed=run.seed + 1_000_000)
+            train(probed, task, probe.tune, seed=run.seed + TUNE_SEED)
         if probe.ablate is not None:
             probed = ablate(probed, *probe.ablate)
         exact = None
@@ -243,6 +278,7 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
                 seed=run.seed,
                 text=probe.text,
                 gap_bin=probe.gap_bin,
+                depth_bins=probe.depth_bins,
                 exact=exact,
             )
             looks = {}

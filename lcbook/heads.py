@@ -33,7 +33,7 @@ def attention_maps(
     maps: list[Tensor] = []
     hooks = [
         _attention(model, layer).register_forward_pre_hook(
-            lambda module, inputs: maps.append(_weights(module, *inputs[:2]))
+            lambda module, inputs: maps.append(_weights(module, *inputs))
         )
         for layer in range(model.spec.layers)
     ]
@@ -91,15 +91,17 @@ def _attention(model: Decoder, layer: int) -> Attention:
     return found.attention
 
 
-def _weights(attention: Attention, x: Tensor, positions: Tensor) -> Tensor:
-    """Return the weights of one layer, [b h s s], from the `x` and the positions that it is given."""
+def _weights(
+    attention: Attention, x: Tensor, positions: Tensor, _at: None, documents: Tensor | None = None
+) -> Tensor:
+    """Return the weights of one layer, [b h s s], from the `x`, positions and documents that it is given."""
     check(attention.pattern, x.shape[1])
-    q, k, q_index, q_positions = attention._queries_keys(x, positions, None)
+    q, k, q_index, q_positions = attention._queries_keys(x, positions, None, documents)
     return attend(
         q,
         k,
         k,  # any values: their mixture is not looked at
-        mask=attention._mask(q, k, q_index),
+        mask=attention._mask(q, k, q_index, documents),
         bias=attention.encoding.bias(q_positions, positions),
         scale=attention._scale(),
         normalizer=attention.spec.normalizer,

@@ -48,13 +48,18 @@ class KeyShift(nn.Module):
         self.logit = nn.Parameter(torch.zeros(groups, 1, head_dim))
 
     def forward(
-        self, k: Float[Tensor, "b g s d"], past: Float[Tensor, "b g s d"] | None = None
+        self,
+        k: Float[Tensor, "b g s d"],
+        past: Float[Tensor, "b g s d"] | None = None,
+        first: Bool[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b g s d"]:
         """Return the shifted keys; the first has none before it and is mixed with zero.
 
-        `past` are the keys to look back on, if they are not `k` themselves.
+        `past` are the keys to look back on, if they are not `k` themselves; where `first`, a key looks back on none.
         """
         before = nn.functional.pad(k if past is None else past, (0, 0, 1, 0))[:, :, :-1]
+        if first is not None:
+            before = before.masked_fill(first[:, None, :, None], 0)
         return torch.lerp(before, k, torch.sigmoid(self.logit))
 
 
@@ -84,43 +89,67 @@ class Attention(nn.Module):
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None,
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b g s d"], Int[Tensor, "_ t"], Int[Tensor, "_ t"]]:
         """Return queries and keys as they meet, the queries' places in the sequence, and their positions."""
         asking = places(x, at)
         q_index = torch.arange(x.shape[1], device=x.device)[None] if at is None else at
         q_positions = positions if at is None else positions.expand(x.shape[0], -1).gather(1, at)
-        q, k = self._heads(self.q(asking), self.spec.heads), self.shift(self._heads(self.k(x), self.groups))
+        q, k = self._heads(self.q(asking), self.spec.heads), self._heads(self.k(x), self.groups)
+        if documents is not None and isinstance(self.shift, KeyShift):
+            k = self.shift(k, first=documents.diff(prepend=documents[:, :1]) != 0)
+        else:
+            k = self.shift(k)
         if self.spec.qk_norm:
             q, k = (nn.functional.normalize(z, dim=-1) for z in (q, k))
         q, k = self.encoding.rotate(q, k, q_positions, positions)
         return q, k, q_index, q_positions
 
     def _mask(
-        self, q: Float[Tensor, "b h t d"], k: Float[Tensor, "b g s d"], q_index: Int[Tensor, "_ t"]
+        self,
+        q: Float[Tensor, "b h t d"],
+        k: Float[Tensor, "b g s d"],
+        q_index: Int[Tensor, "_ t"],
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> Bool[Tensor, "_ _ t s"]:
         """Return which keys the queries at the places `q_index` see."""
         if isinstance(self.pattern, TopK | TopBlocks):
             return select(self.pattern, q, k.repeat_interleave(q.shape[1] // k.shape[1], dim=1), q_index)
-        return visible(self.pattern, q_index[..., None], torch.arange(k.shape[2], device=k.device))[:, None]
+        mask = visible(self.pattern, q_index[..., None], torch.arange(k.shape[2], device=k.device))
+        if documents is not None:
+            own = documents.gather(1, q_index.expand(len(documents), -1))
+            mask = mask & (own[..., None] == documents[:, None])
+        return mask[:, None]
 
     def seen(
-        self, x: Float[Tensor, "b s width"], positions: Int[Tensor, "_ s"], at: Int[Tensor, "b t"]
+        self,
+        x: Float[Tensor, "b s width"],
+        positions: Int[Tensor, "_ s"],
+        at: Int[Tensor, "b t"],
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> Bool[Tensor, "_ _ t s"]:
         """Return which keys the queries at the places `at` see (one row of heads where all see the same)."""
-        q, k, q_index, _ = self._queries_keys(x, positions, at)
-        return self._mask(q, k, q_index)
+        q, k, q_index, _ = self._queries_keys(x, positions, at, documents)
+        return self._mask(q, k, q_index, documents)
 
     def forward(
         self,
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None = None,
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b t width"]:
-        """Return the outputs at the places `at` (all places if None). `positions` may have one row for all."""
+        """Return the outputs at the places `at` (all places if None). `positions` may have one row for all.
+
+        `documents` numbers the document of each token; a query then sees its own alone. Raises ValueError for
+        documents where a `form` computes attention.
+        """
         check(self.pattern, x.shape[1])
         if self.form is not None:
+            if documents is not None:
+                raise ValueError(f"form is {self.form} for a model with a separator; allowed is None.")
             return self._by_form(self.form, x, positions, at)
-        q, k, q_index, q_positions = self._queries_keys(x, positions, at)
+        q, k, q_index, q_positions = self._queries_keys(x, positions, at, documents)
         v, scale = self._heads(self.v(x), self.groups), self._scale()
         block = max(1, SCORES_AT_ONCE // (x.shape[0] * self.spec.heads * x.shape[1]))
         mixed = [
@@ -128,7 +157,7 @@ class Attention(nn.Module):
                 q[:, :, rows],
                 k,
                 v,
-                mask=self._mask(q[:, :, rows], k, q_index[:, rows]),
+                mask=self._mask(q[:, :, rows], k, q_index[:, rows], documents),
                 bias=self.encoding.bias(q_positions[:, rows], positions),
                 scale=scale,
                 normalizer=self.spec.normalizer,
@@ -239,8 +268,10 @@ class SegmentedAttention(Attention):
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None = None,
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b t width"]:
-        """Return the outputs at the places `at` (all places if None)."""
+        """Return the outputs at the places `at` (all places if None); `ModelSpec` allows no `documents` here."""
+        assert documents is None
         v, segment = self._heads(self.v(x), self.groups), self.mixer.segment
         if isinstance(self.mixer, SegmentRecurrence):
             late = x.detach()  # by what it was computed earlier, the next segment sees this one

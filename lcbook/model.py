@@ -58,9 +58,11 @@ class Layer(nn.Module):
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None = None,
+        documents: Int[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b t width"]:
-        """Return the residual stream at the places `at` (all places if None)."""
-        mixed = self.attention(self.attention_norm(x), positions, at)
+        """Return the residual stream at the places `at` (all places if None), each document by itself if numbered."""
+        within = () if documents is None else (documents,)
+        mixed = self.attention(self.attention_norm(x), positions, at, *within)
         x = mixed + places(x, at)
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp(self.mlp_norm(x))
@@ -77,6 +79,8 @@ class Decoder(nn.Module):
 
     def __init__(self, spec: ModelSpec, vocabulary: int) -> None:
         super().__init__()
+        if spec.separator is not None and spec.separator >= vocabulary:
+            raise ValueError(f"separator is {spec.separator}; allowed is a token below {vocabulary}.")
         self.spec = spec
         self.embedding = nn.Embedding(vocabulary, spec.width)
         nn.init.normal_(self.embedding.weight, std=TABLE_STD * spec.width**-0.5)
@@ -102,12 +106,17 @@ class Decoder(nn.Module):
         if isinstance(self.spec.mixer, RecurrentMemory):
             x = recurrent_memory(self._embedded(tokens), self.memory, self.spec.mixer.segment, self._whole)
             return places(x, at) @ self.embedding.weight.T
-        x, positions = self._before_last(tokens, positions)
-        x = self.layers[-1](x, positions, at)
+        documents = self._documents(tokens)
+        x, positions = self._before_last(tokens, positions, documents)
+        x = self.layers[-1](x, positions, at, documents)
         return self.norm(x) @ self.embedding.weight.T
 
     def _embedded(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s width"]:
         return self.embedding(tokens) * math.sqrt(self.spec.width)
+
+    def _documents(self, tokens: Int[Tensor, "b s"]) -> Int[Tensor, "b s"] | None:
+        """Return the number of each token's document, counted by the separators up to it; None: all are read as one."""
+        return None if self.spec.separator is None else (tokens == self.spec.separator).cumsum(1)
 
     def _whole(self, x: Float[Tensor, "b s width"]) -> Float[Tensor, "b s width"]:
         """Return the normalized residual stream behind all layers."""
@@ -125,21 +134,25 @@ class Decoder(nn.Module):
         """
         if self.spec.mixer != Softmax():
             raise ValueError(f"mixer is {self.spec.mixer}; allowed is {Softmax()}.")
-        x, positions = self._before_last(tokens, positions)
+        documents = self._documents(tokens)
+        x, positions = self._before_last(tokens, positions, documents)
         last = self.layers[-1]
         assert isinstance(last, Layer)
         assert isinstance(last.attention, Attention)
-        return last.attention.seen(last.attention_norm(x), positions, at)
+        return last.attention.seen(last.attention_norm(x), positions, at, documents)
 
     def _before_last(
-        self, tokens: Int[Tensor, "b s"], positions: Int[Tensor, "_ s"] | None
+        self,
+        tokens: Int[Tensor, "b s"],
+        positions: Int[Tensor, "_ s"] | None,
+        documents: Int[Tensor, "b s"] | None,
     ) -> tuple[Float[Tensor, "b s width"], Int[Tensor, "_ s"]]:
         """Return the residual stream that enters the last layer, and the positions."""
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         x = self.encoding.add(self._embedded(tokens), positions)
         for layer in self.layers[:-1]:
-            x = layer(x, positions)
+            x = layer(x, positions, None, documents)
         return x, positions
 
 

@@ -20,6 +20,8 @@ class ModelSpec:
     which keys a query sees; the layers numbered in `full_layers` (from 0) see all earlier ones in spite of it. `mixer`
     replaces attention in every layer, or says how a long text is read in segments; it takes no other pattern,
     normalizer, position encoding or number of keys, and a recurrence scales queries and keys in its own way.
+    `separator` is the token that opens a document: nothing then looks across the boundary of a document, though the
+    positions run on; None: all documents of a sequence are read as one. It needs full softmax attention.
     """
 
     layers: int = 1
@@ -34,6 +36,7 @@ class ModelSpec:
     pattern: Pattern = Full()
     full_layers: tuple[int, ...] = ()
     mixer: Mixer = Softmax()
+    separator: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads"):
@@ -52,12 +55,17 @@ class ModelSpec:
             )
         find_normalizer(self.normalizer)
         plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self
-        fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers"]
+        fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers", "separator"]
         for name in fixed + ["qk_norm"] * isinstance(self.mixer, Recurrent):
             if getattr(self, name) != getattr(plain, name):
                 raise ValueError(
                     f"{name} is {getattr(self, name)} with {self.mixer}; allowed is {getattr(plain, name)}."
                 )
+
+        if self.separator is not None and (self.separator < 0 or self.pattern != Full()):
+            raise ValueError(
+                f"separator is {self.separator} with {self.pattern}; allowed is a token from 0 on with {Full()}."
+            )
 
     def pattern_of(self, layer: int) -> Pattern:
         """Return the pattern of a layer (from 0)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import io
 import json
 import math
 import os
@@ -100,21 +99,6 @@ def load_json(path: Path) -> dict[str, Any]:
     if _checksum(body) != checksum:
         raise DamagedFileError(f"{path} was changed after it was written: its checksum does not match.")
     return body
-
-
-def pack_weights(state: dict[str, torch.Tensor]) -> bytes:
-    """Return a state dict as bytes, followed by their SHA-256."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest()
-
-
-def unpack_weights(data: bytes, name: str) -> dict[str, torch.Tensor]:
-    """Return the state dict that `pack_weights` packed; raises DamagedFileError, naming `name`, if it is damaged."""
-    body, checksum = data[:-32], data[-32:]
-    if hashlib.sha256(body).digest() != checksum:
-        raise DamagedFileError(f"{name} is no complete weights file: its checksum does not match.")
-    return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
 
 
 def _commit() -> str | None:

@@ -221,6 +221,21 @@ def fisher_exact(successes_a: Number, n_a: Number, successes_b: Number, n_b: Num
     return float(distributions.fisher_exact(table).pvalue)
 
 
+def difference_of_shares(successes_a: Number, n_a: Number, successes_b: Number, n_b: Number) -> Estimate:
+    """Return share a minus share b with its 95 % interval, from Wilson's of each: 8/8 against 0/8 is 1 [0.58, 1].
+
+    Source: Newcombe 1998, method 10. ValueError as `wilson`, and for no trials.
+    """
+    require_counts([successes_a, successes_b], [n_a, n_b])
+    if not n_a or not n_b:
+        raise ValueError(f"n_a is {n_a} and n_b {n_b}; allowed is 1 or more each.")
+    a, b = successes_a / n_a, successes_b / n_b
+    (low_a, high_a), (low_b, high_b) = wilson(successes_a, n_a), wilson(successes_b, n_b)
+    return Estimate(
+        a - b, a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+    )
+
+
 def holm(pvalues: Values) -> np.ndarray:
     """Return p-values adjusted for multiple tests by Holm 1979, in the given order.
 

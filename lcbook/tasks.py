@@ -2,6 +2,7 @@
 
 filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
                                                       ^     ^      the places where an answer is asked for
+`depth_weights`, which says where the needles lie, comes from the module below and is part of this one's names.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from lcbook.depths import check_depths, depth_weights, draw_slots
+
+__all__ = ["MQAR", "Batch", "KeyValueRecall", "Task", "depth_weights", "distinct", "mqar"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class KeyValueRecall:
 
     `pairs` distinct keys of `keys` are bound to fresh random values of `values` in each sequence; `queries` of them
     are asked. `depth` places the first-asked pair at that share of the context (0 start, 1 end), None draws it
-    uniformly. `competing` is the share of the remaining context filled by pairs whose keys are not asked for.
+    uniformly. `depths` holds weights of equal bins of the context by which all pairs that will be asked for are placed
+    (see `depth_weights`), () uniformly. `competing` is the share of the remaining context filled by pairs whose keys
+    are not asked for.
     Filler is uniform noise over `filler` tokens, or, with `text`, a walk in which each token has two equally likely
     successors, so that a bigram predicts it to within log 2 nats. With `announced` the keys that will be asked for
     also stand at the very start, so that a reader knows from there what to keep. With `rewritten` each key that will
@@ -93,6 +100,7 @@ class KeyValueRecall:
     text: bool = False
     announced: bool = False
     rewritten: bool = False
+    depths: tuple[float | int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("pairs", "queries", "keys", "values", "filler"):
@@ -108,6 +116,9 @@ class KeyValueRecall:
             raise ValueError(f"depth is {self.depth}; allowed is None or a share from 0 to 1.")
         if self.depth is not None and self.rewritten:
             raise ValueError(f"depth is {self.depth} with rewritten pairs; allowed is None.")
+        check_depths(self.depths)
+        if self.depths and (self.depth is not None or self.rewritten):
+            raise ValueError(f"depths is {self.depths} with a depth or rewritten pairs; allowed is ().")
         if not 0 <= self.competing <= 1:
             raise ValueError(f"competing is {self.competing}; allowed is a share from 0 to 1.")
 
@@ -160,7 +171,16 @@ class KeyValueRecall:
         return filler[:, :-1] & filler[:, 1:]
 
     def _slots(self, batch: int, slots: int, generator: torch.Generator) -> Int[Tensor, "b pairs"]:
-        """Draw distinct two-token slots for the pairs, the first at `depth` where that is given, and for stale ones."""
+        """Draw distinct two-token slots for the pairs, by `depth` or `depths` where given, and for stale ones."""
+        if self.depths:
+            return draw_slots(
+                self.depths,
+                batch=batch,
+                slots=slots,
+                pairs=self.pairs,
+                queries=self.queries,
+                generator=generator,
+            )
         if self.depth is None:
             return distinct(batch, slots, self.pairs + self.rewritten * self.queries, generator)
         needle = round(self.depth * (slots - 1))

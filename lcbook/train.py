@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from lcbook.layers import Attention
 from lcbook.model import Decoder
-from lcbook.positions import draw_positions
+from lcbook.positions import Position, PositionEncoding, draw_positions
+from lcbook.resume import Checkpoint, State, training
+from lcbook.schedules import Fixed, Lengths, Update, check, plan
 from lcbook.tasks import Batch, Task
 
 GATE = 0.99
 ANSWERS_AT_GATE = 1000  # answers over which the running recall is taken
+GATE_EVERY = 10  # under a schedule of lengths the gate is looked at after every so many updates
+OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,11 @@ class TrainSpec:
 
     `updates` is the budget. With `stop_at_gate` training ends as soon as running recall reaches 99 %; otherwise it
     runs the whole budget, equal for all arms, and records when the gate was reached. `text_loss` weighs the mean
-    next-token loss on every token beside the loss on the answers. `curriculum` lists (length, pairs) stages passed at
-    90 % recall before the target. `betas` are AdamW's; 0.8 in place of the usual 0.9 leaves the plateau sooner.
+    next-token loss on every token beside the loss on the answers, `answer_loss` the latter: 0 leaves text alone, as in
+    pretraining. `curriculum` lists (length, pairs) stages passed at 90 % recall before the target. `betas` are
+    AdamW's; 0.8 in place of the usual 0.9 leaves the plateau sooner. `lengths` is a schedule of lengths up to `length`
+    (see `schedules`) that spends the same tokens: updates * batch * length; the gate is then recall at `length`, looked
+    at after every ten updates. `optimizer` "sgd" is stochastic gradient descent with momentum 0.9, without `betas`.
     """
 
     length: int = 64
@@ -39,6 +48,9 @@ class TrainSpec:
     text_loss: float = 0.0
     stop_at_gate: bool = False
     curriculum: tuple[tuple[int, int], ...] = ()
+    answer_loss: float | int = 1.0
+    lengths: Lengths = Fixed()
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         for name in ("length", "updates", "batch"):
@@ -50,11 +62,22 @@ class TrainSpec:
             raise ValueError(f"warmup is {self.warmup}; allowed is a share of the updates from 0 to below 1.")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {self.betas}; allowed are two numbers from 0 to below 1.")
+        weights = (self.answer_loss, self.text_loss)
+        if not (min(weights) >= 0 and sum(weights) > 0):
+            raise ValueError(
+                f"answer_loss is {self.answer_loss} with text_loss {self.text_loss}; allowed is 0 or more, "
+                "and more than 0 for one of them."
+            )
         for stage in self.curriculum:
             if len(stage) != 2 or min(stage) < 1 or stage[0] > self.length:
                 raise ValueError(
                     f"curriculum has {stage}; allowed is (length, pairs), 1 or more, up to {self.length}."
                 )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}; allowed are {', '.join(OPTIMIZERS)}.")
+        if self.curriculum and self.lengths != Fixed():
+            raise ValueError(f"lengths is {self.lengths} with a curriculum; allowed is one of the two.")
+        check(self.lengths, self.length, self.updates)
 
 
 @dataclass(frozen=True)
@@ -68,8 +91,11 @@ class Trained:
     recalls: tuple[float, ...]
 
 
-def learning_rate(spec: TrainSpec, update: int) -> float:
-    """Return the rate at `update` (from 0): linear warm-up, then a cosine from lr down to a tenth of it."""
+def learning_rate(spec: TrainSpec, update: float | int) -> float:
+    """Return the rate at `update` (from 0): linear warm-up, then a cosine from lr down to a tenth of it.
+
+    Under a schedule of lengths `update` is the tokens spent before, over batch * length.
+    """
     warmup = max(1, round(spec.warmup * spec.updates))
     if update < warmup:
         return spec.lr * (update + 1) / warmup
@@ -78,7 +104,11 @@ def learning_rate(spec: TrainSpec, update: int) -> float:
 
 
 def losses(
-    model: Decoder, batch: Batch, positions: torch.Tensor, text_loss: float
+    model: Decoder,
+    batch: Batch,
+    positions: torch.Tensor,
+    text_loss: float | int,
+    answer_loss: float | int = 1.0,
 ) -> tuple[torch.Tensor, int]:
     """Return the loss of a batch and the number of answers that are right."""
     if text_loss:
@@ -89,7 +119,34 @@ def losses(
         every = torch.zeros((), device=batch.tokens.device)
         logits = model(batch.tokens, positions, batch.at)
     answer = nn.functional.cross_entropy(logits.flatten(0, 1), batch.answers.flatten())
-    return answer + text_loss * every, int((logits.argmax(-1) == batch.answers).sum())
+    return answer_loss * answer + text_loss * every, int((logits.argmax(-1) == batch.answers).sum())
+
+
+def change_position(model: Decoder, position: Position) -> None:
+    """Give `model` another position encoding in place; a learned encoding keeps its parameters.
+
+    Raises ValueError if the new one has parameters that were never trained, and for a model whose mixer takes no
+    position encoding.
+    """
+    spec = replace(model.spec, position=position)
+    encoding = PositionEncoding(
+        position,
+        width=spec.width,
+        heads=spec.heads,
+        head_dim=spec.width // spec.heads,
+        generator=torch.Generator(),
+    )
+    kept = dict(model.encoding.named_parameters())
+    for name, drawn in list(encoding.named_parameters()):
+        if name not in kept or kept[name].shape != drawn.shape:
+            raise ValueError(
+                f"position is {position}; allowed is one whose parameters {model.spec.position} has trained."
+            )
+        setattr(encoding, name, kept[name])
+    model.spec, model.encoding = spec, encoding
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.encoding = encoding
 
 
 def train(
@@ -99,52 +156,133 @@ def train(
     *,
     seed: int,
     until: Callable[[int, float], bool] | None = None,
+    checkpoint: Path | None = None,
+    every: float | int = 30.0,
 ) -> Trained:
     """Train `model` in place on fresh batches of `task`; what is drawn depends on `seed` alone.
 
     `until`, if given, is called after each update with its number and the recall on its batch; True ends training.
+    `checkpoint` names a file in which training is kept after every `every` seconds; if it is there, training goes on
+    from it and ends with the same bits as if it had never been interrupted. The file stays; the caller removes it.
+    Raises ValueError, and leaves the file alone, if it is of another training (or model as it started) or damaged,
+    and at once if the task, or the encoding of a stage, does not suit the lengths of the schedule.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
-    )
+    optimizer = _optimizer(model, spec)
+    planned = plan(spec, seed)
     stages = [(length, task.with_pairs(pairs)) for length, pairs in spec.curriculum]  # type: ignore[attr-defined]
-    stages.append((spec.length, task))
-    recent: deque[tuple[int, int]] = deque()
-    recalls: list[float] = []
-    gate_update, gate_seconds = None, None
-    started, update = time.perf_counter(), 0
+    if spec.lengths != Fixed():
+        _try(model, task, planned)
+    state, file = State(), None
+    if checkpoint is not None:
+        file = Checkpoint(checkpoint, model, optimizer, generator, training(model, task, spec, seed))
+        state = file.load() or state
+    if state.update:
+        _enter(model, planned[state.update - 1])
+    saved = state.seconds
+    started = time.perf_counter() - state.seconds
     model.train()
-    for update in range(1, spec.updates + 1):
-        length, drawn_from = stages[0]
-        batch = drawn_from.sample(spec.batch, length, generator).to(device)
-        positions = draw_positions(model.spec.position, spec.batch, length, generator, device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec, update - 1)
-        loss, right = losses(model, batch, positions, spec.text_loss)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        recalls.append(right / batch.answers.numel())
-        recent.append((right, batch.answers.numel()))
-        if sum(total for _, total in recent) - recent[0][1] >= ANSWERS_AT_GATE:
-            recent.popleft()
-        right, total = map(sum, zip(*recent, strict=True))
-        if (
-            len(stages) > 1
-            and right >= 0.9 * total
-            and total >= min(ANSWERS_AT_GATE, 4 * batch.answers.numel())
-        ):
-            stages.pop(0)
-            recent.clear()
-        elif len(stages) == 1 and gate_update is None and total >= ANSWERS_AT_GATE and right >= GATE * total:
-            gate_update, gate_seconds = update, time.perf_counter() - started
+    for one in planned[state.update :]:
+        _enter(model, one)
+        length, drawn_from = stages[state.stage] if state.stage < len(stages) else (one.length, task)
+        batch = drawn_from.sample(one.sequences, length, generator).to(device)
+        positions = draw_positions(model.spec.position, one.sequences, length, generator, device)
+        rate = learning_rate(spec, state.tokens / (spec.batch * spec.length))
+        right = _step(model, batch, positions, spec, optimizer, rate)
+        state.tokens += one.length * one.sequences
+        recall = state.count(right, batch.answers.numel(), ANSWERS_AT_GATE)
+        state.seconds = time.perf_counter() - started
+        if state.stage < len(stages):
+            state.pass_stage(recall, min(ANSWERS_AT_GATE, 4 * batch.answers.numel()))
+        elif state.gate_update is None and _at_gate(model, task, spec, seed, state.update, recall):
+            state.gate_update, state.gate_seconds = state.update, state.seconds
             if spec.stop_at_gate:
                 break
-        if until is not None and until(update, recalls[-1]):
+        if until is not None and until(state.update, state.recalls[-1]):
             break
+        if file is not None and state.seconds - saved >= every:
+            file.save(state)
+            saved = state.seconds
     model.eval()
-    return Trained(update, time.perf_counter() - started, gate_update, gate_seconds, tuple(recalls))
+    return Trained(state.update, state.seconds, state.gate_update, state.gate_seconds, tuple(state.recalls))
+
+
+def _optimizer(model: Decoder, spec: TrainSpec) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=spec.lr, momentum=0.9, weight_decay=spec.weight_decay)
+    return torch.optim.AdamW(
+        parameters, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True
+    )
+
+
+def _step(
+    model: Decoder,
+    batch: Batch,
+    positions: torch.Tensor,
+    spec: TrainSpec,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+) -> int:
+    """Make one update at this learning rate; return the number of answers that were right before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss, right = losses(model, batch, positions, spec.text_loss, spec.answer_loss)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    optimizer.step()
+    return right
+
+
+def _at_gate(
+    model: Decoder, task: Task, spec: TrainSpec, seed: int, update: int, recall: tuple[int, int]
+) -> bool:
+    """Return whether `recall`, right answers and answers, is at the gate.
+
+    Under a schedule of lengths it must also be there at the training length itself, on sequences drawn for this alone.
+    """
+    right, total = recall
+    at_gate = total >= ANSWERS_AT_GATE and right >= GATE * total
+    if spec.lengths == Fixed() or not at_gate:
+        return at_gate
+    return update % GATE_EVERY == 0 and _recalls(model, task, spec, seed * 1_000_003 + update)
+
+
+@torch.no_grad()
+def _recalls(model: Decoder, task: Task, spec: TrainSpec, seed: int) -> bool:
+    """Return whether recall is at the gate at the training length."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    right = total = 0
+    while total < ANSWERS_AT_GATE:
+        batch = task.sample(spec.batch, spec.length, generator).to(device)
+        positions = draw_positions(model.spec.position, spec.batch, spec.length, generator, device)
+        right += int((model(batch.tokens, positions, batch.at).argmax(-1) == batch.answers).sum())
+        total += batch.answers.numel()
+    return right >= GATE * total
+
+
+def _enter(model: Decoder, update: Update) -> None:
+    """Give the model the encoding of an update, if that is another one."""
+    if update.position is not None and update.position != model.spec.position:
+        change_position(model, update.position)
+
+
+def _try(model: Decoder, task: Task, planned: tuple[Update, ...]) -> None:
+    """Raise ValueError now if the task or an encoding would refuse a length of the plan later."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [p.shape for p in model.encoding.parameters()]
+    for position in dict.fromkeys(one.position for one in planned):
+        at = [one.length for one in planned if one.position == position]
+        for length in (min(at), max(at)):
+            task.sample(1, length, generator)
+            draw_positions(position or model.spec.position, 1, length, generator)
+        if position is not None:
+            changed = copy.deepcopy(model)
+            change_position(changed, position)
+            if [p.shape for p in changed.encoding.parameters()] != shapes:
+                raise ValueError(
+                    f"position is {position} in a stage; allowed is one with the parameters of {model.spec.position}."
+                )

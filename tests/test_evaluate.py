@@ -258,3 +258,28 @@ def test_a_swapped_encoding_has_no_untrained_parameters():
     with pytest.raises(ValueError, match="has trained"):
         with_position(model, T5Bias())
     assert torch.equal(with_position(model, Learned(64)).encoding.table, model.encoding.table)
+
+
+def test_rows_by_depth_count_the_needles_of_each_bin():
+    task = KeyValueRecall(pairs=3, queries=1, keys=7, values=5, filler=3, depth=0.5)
+    model = build(ModelSpec(layers=1, width=16, heads=2), task.vocabulary, 0)
+    (row,) = recall_rows(
+        model, task, 42, 13, seed=3, depth_bins=10
+    )  # slot 10 of 20: place 20 of 40 before the question
+    assert (row["depth"], row["total"]) == (pytest.approx(0.55), 13)
+    spread = replace(task, depth=None)
+    rows = recall_rows(model, spread, 42, 500, seed=3, depth_bins=4)
+    assert [row["depth"] for row in rows] == [0.125, 0.375, 0.625, 0.875]
+    by_gap = recall_rows(model, spread, 42, 500, seed=3)
+    for name in ("correct", "total"):
+        assert sum(row[name] for row in rows) == sum(row[name] for row in by_gap)
+    # The first quarter of the 40 tokens before the question holds gaps of more than 30.
+    far = recall_rows(model, spread, 42, 500, seed=3, gap_bin=1)
+    assert rows[0]["total"] == sum(row["total"] for row in far if row["gap"] > 30)
+
+
+def test_depth_bins_and_gap_bin_exclude_each_other():
+    with pytest.raises(ValueError, match=r"^depth_bins is 4 with gap_bin 8; allowed"):
+        Probe(lengths=(16,), depth_bins=4, gap_bin=8)
+    with pytest.raises(ValueError, match=r"^depth_bins is -1"):
+        Probe(lengths=(16,), depth_bins=-1)

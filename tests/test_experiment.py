@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import multiprocessing
@@ -17,10 +18,11 @@ import pandas as pd
 import pytest
 
 from lcbook import experiment, results, runtime
-from lcbook.evaluate import Probe
-from lcbook.experiment import Run, Spec, best, columns, grid, measure, run, trained_model
+from lcbook.evaluate import Probe, recall_rows
+from lcbook.experiment import Run, Spec, best, columns, fine_tune, grid, measure, run, trained_model
 from lcbook.model import ModelSpec
 from lcbook.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
+from lcbook.schedules import Fixed, Stage, Steps, Uniform
 from lcbook.tasks import MQAR, KeyValueRecall
 from lcbook.train import TrainSpec
 
@@ -60,9 +62,9 @@ def counting(monkeypatch) -> list[Run]:
     """Every training from here on, as its spec and seed."""
     trained, real = [], experiment.train
 
-    def train(model, task, spec, *, seed):
+    def train(model, task, spec, *, seed, **kept):
         trained.append((model.spec, spec, seed))
-        return real(model, task, spec, seed=seed)
+        return real(model, task, spec, seed=seed, **kept)
 
     monkeypatch.setattr(experiment, "train", train)
     return trained
@@ -102,6 +104,8 @@ def test_arms_are_named_by_what_differs():
     assert [one.arm for one in grid(TINY, {}, seeds=1, sweep={"train.lr": [1.0, 2.0]})] == ["base", "base"]
     whole = grid(TINY, {"task": {"MQAR": MQAR(), "recall": TINY.task}}, seeds=1)
     assert [(one.arm, type(one.spec.task)) for one in whole] == [("MQAR", MQAR), ("recall", KeyValueRecall)]
+    lengths = grid(TINY, {"train.lengths": [Fixed(), Uniform(8), Steps((Stage(16, 1.0),))]}, seeds=1)
+    assert [one.arm for one in lengths] == ["fixed", "uniform", "steps"]
     assert [one.seed for one in grid(TINY, {}, seeds=3)] == [0, 1, 2]
 
 
@@ -154,6 +158,9 @@ def test_columns_worked_by_hand():
     assert (found["model.layers"], found["model.key_shift"], found["train.length"]) == (1, True, 64)
     assert found["task.depth"] is None
     assert found["train.curriculum"] == "((16, 4),)"
+    assert found["train.lengths"] == "fixed"
+    uniform = columns(TrainSpec(lengths=Uniform(8)))
+    assert (uniform["lengths"], uniform["lengths.shortest"]) == ("uniform", 8)
     assert columns(ModelSpec(position=NoPosition()))["position"] == "none"
     assert all(value is None or isinstance(value, (bool, int, float, str)) for value in found.values())
 
@@ -407,7 +414,7 @@ def test_damaged_rows_are_named_and_computed_again(monkeypatch, cache, damage):
         same(sweep(tiny()), first)
 
 
-@pytest.mark.parametrize(("end", "damage"), [(".pt", halve), (".json", halve), (".json", edit)])
+@pytest.mark.parametrize(("end", "damage"), [(".safetensors", halve), (".json", halve), (".json", edit)])
 def test_damaged_weights_are_named_and_trained_again(monkeypatch, cache, end, damage):
     runs = tiny(1)
     first = sweep(runs)
@@ -426,7 +433,7 @@ def test_damaged_weights_are_named_and_trained_again(monkeypatch, cache, end, da
     assert len(trained) == 1
 
 
-@pytest.mark.parametrize("end", [".pt", ".json"])
+@pytest.mark.parametrize("end", [".safetensors", ".json"])
 def test_half_of_a_pair_of_files_is_trained_again_in_silence(monkeypatch, cache, end):
     (one,) = tiny(1, {})
     fresh, _ = trained_model(one)
@@ -513,14 +520,14 @@ def in_a_group(cache: str) -> None:
 def processes():
     """Processes that start in no time: a server has imported the package and forks them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lcbook", "tests.test_experiment"])
+    context.set_forkserver_preload(["torch._dynamo", "tests.test_experiment"])
     return context
 
 
 def finished(cache: Path) -> dict[Path, tuple[int, int]]:
     """Every file of a finished run or model, with when and where it was written."""
     rows, told = list(cache.glob("rows/*.json")), list(cache.glob("weights/*.json"))
-    files = [*rows, *told, *(path.with_suffix(".pt") for path in told)]
+    files = [*rows, *told, *(path.with_suffix(".safetensors") for path in told)]
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
 
@@ -599,6 +606,102 @@ def test_killed_with_its_workers_it_goes_on_from_there(processes, cache, monkeyp
     assert process.exitcode == -signal.SIGKILL
     assert 9 <= len(finished(cache)) < 2 * 30 * 3
     goes_on(cache, monkeypatch, 5)
+
+
+class Killed(BaseException):
+    """Stands for the signal that ends a process."""
+
+
+def test_a_long_training_goes_on_from_its_checkpoint(monkeypatch, cache):
+    (one,) = tiny(1, {})
+    expected, about = trained_model(one)
+    shutil.rmtree(cache)
+    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
+    real = experiment.train
+
+    def killed(*spec, **options):
+        return real(*spec, **options, until=dies)
+
+    def dies(update: int, recall: float) -> bool:
+        updates.append(update)
+        if update == kill_at:
+            raise Killed
+        return False
+
+    monkeypatch.setattr(experiment, "train", killed)
+    updates: list[int] = []
+    kill_at = 2
+    with pytest.raises(Killed):
+        trained_model(one)
+    (left,) = (cache / "weights" / "unfinished").iterdir()
+    kill_at = 0
+    model, told = trained_model(one)
+    assert updates == [1, 2, 2, 3]
+    assert told.recalls == about.recalls
+    weights = expected.state_dict()
+    assert all(weights[name].equal(value) for name, value in model.state_dict().items())
+    assert not left.exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_trained_from_the_start(monkeypatch, cache):
+    (one,) = tiny(1, {})
+    expected = trained_model(one)[1].recalls
+    name = next((cache / "weights").glob("*.safetensors")).name
+    shutil.rmtree(cache)
+    (cache / "weights" / "unfinished").mkdir(parents=True)
+    (cache / "weights" / "unfinished" / name).write_text("half")
+    with pytest.warns(UserWarning, match=f"{name} is no complete .* It is trained from the start") as told:
+        assert trained_model(one)[1].recalls == expected
+    assert len(told) == 1
+    assert list((cache / "weights" / "unfinished").iterdir()) == []
+
+
+# Fine-tuning ------------------------------------------------------------------------------------------
+
+BRIEF = TrainSpec(length=24, updates=4, batch=6, lr=1e-2)
+
+
+def test_fine_tuning_is_cached_and_leaves_the_run_as_it_was(monkeypatch, cache):
+    (one,) = tiny(1, {})
+    before = trained_model(one)[0].state_dict()
+    trained = counting(monkeypatch)
+    tuned, about = fine_tune(one, BRIEF)
+    again, told = fine_tune(one, BRIEF)
+    assert trained == [(one.spec.model, BRIEF, experiment.TUNE_SEED)]
+    assert told == about
+    assert about.updates == 4
+    after = tuned.state_dict()
+    assert all(after[name].equal(value) for name, value in again.state_dict().items())
+    assert not any(after[name].equal(value) for name, value in before.items())
+    kept = trained_model(one)[0].state_dict()
+    assert all(kept[name].equal(value) for name, value in before.items())
+    others = [
+        fine_tune(one, BRIEF, seed=7),
+        fine_tune(one, dataclasses.replace(BRIEF, lr=2e-2)),
+        fine_tune(one, BRIEF, task=dataclasses.replace(TINY.task, depth=0.5)),
+        fine_tune(tiny([5], {})[0], BRIEF, seed=experiment.TUNE_SEED),
+    ]
+    states = [after, *(model.state_dict() for model, _ in others)]
+    assert len({state["embedding.weight"].numpy().tobytes() for state in states}) == 5
+    assert len(trained) == 6, "these four, and the other run itself"
+    assert len(list((cache / "weights").glob("*.json"))) == 7
+
+
+def test_fine_tuning_is_what_a_probe_does():
+    (one,) = tiny(1, {})
+    task = dataclasses.replace(TINY.task, depths=(0.5, 0.5))
+    frame = run([one], name="x", probes=[Probe("tuned", (16, 24), 90, tune=BRIEF, task=task)])
+    model, _ = fine_tune(one, BRIEF, task=task)
+    for row in frame.itertuples():
+        found = recall_rows(model, task, row.length, 90, seed=one.seed)
+        assert row.correct == sum(part["correct"] for part in found)
+
+
+def test_fine_tuning_with_tokens_that_the_model_lacks_is_named():
+    (one,) = tiny(1, {})
+    with pytest.raises(ValueError, match=r"task has 16 tokens; allowed are those of the model, 15\."):
+        fine_tune(one, BRIEF, task=dataclasses.replace(TINY.task, filler=8))
+    assert fine_tune(one, BRIEF, task=dataclasses.replace(TINY.task, filler=6))[1].updates == 4
 
 
 # What a run says of itself ----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from lcbook.model import ModelSpec
 from lcbook.patterns import Window
 from lcbook.positions import NTK, ALiBi, Dynamic, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
 from lcbook.results import DamagedFileError, canonical, digest, load_json, save_json, write_bytes
+from lcbook.schedules import Uniform
 from lcbook.tasks import MQAR, KeyValueRecall
 from lcbook.train import TrainSpec
 
@@ -55,10 +56,12 @@ def test_digest_worked_by_hand(monkeypatch):
 CHANGED = {
     "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
     "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,), "mixer": DeltaRule(),
+    "separator": 3, "answer_loss": 0.5,
     "pairs": 5, "queries": 2, "keys": 65, "values": 66, "filler": 67, "depth": 0.5, "competing": 0.25, "text": True,
-    "announced": True, "rewritten": True,
+    "announced": True, "rewritten": True, "depths": (0.5, 0.5),
     "length": 65, "updates": 7, "batch": 3, "lr": 1e-4, "warmup": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.1,
     "text_loss": 1.0, "stop_at_gate": True, "curriculum": ((16, 4),),
+    "lengths": Uniform(8), "optimizer": "sgd",
 }  # fmt: skip
 
 
@@ -225,34 +228,6 @@ def test_a_file_of_another_kind_is_named(tmp_path, content):
 def test_a_file_that_is_not_there_is_no_damage(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_json(tmp_path / "a.json")
-
-
-def test_weights_come_back_bit_by_bit():
-    state = {"a": torch.randn(3, 5), "b": torch.tensor([math.nan, -0.0]), "c": torch.arange(7)}
-    again = results.unpack_weights(results.pack_weights(state), "w.pt")
-    assert list(again) == list(state)
-    for name, tensor in state.items():
-        assert again[name].dtype == tensor.dtype
-        assert again[name].numpy().tobytes() == tensor.numpy().tobytes()
-
-
-def test_damaged_weights_are_named():
-    packed = results.pack_weights({"a": torch.randn(3, 5)})
-    flipped = bytearray(packed)
-    flipped[len(packed) // 2] ^= 1
-    last = bytearray(packed)
-    last[-1] ^= 1
-    for data in (
-        packed[: len(packed) // 2],
-        packed[:-1],
-        packed[:7],
-        b"",
-        bytes(flipped),
-        bytes(last),
-        packed + b"0",
-    ):
-        with pytest.raises(DamagedFileError, match=r"w\.pt is no complete weights file"):
-            results.unpack_weights(data, "w.pt")
 
 
 # Committed runs ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import statsmodels.api as sm
 from scipy.optimize import minimize
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
 from lcbook import stats
@@ -510,6 +510,14 @@ def test_fisher_by_hand():
     assert stats.fisher_exact(2, 7, 3, 11) == pytest.approx(stats.fisher_exact(3, 11, 2, 7))
 
 
+@pytest.mark.parametrize("counts", [(8, 8, 0, 8), (7, 11, 3, 13), (2, 5, 4, 5), (0, 7, 0, 5)])
+def test_difference_of_shares_is_statsmodels(counts):
+    found = stats.difference_of_shares(*counts)
+    expected = confint_proportions_2indep(*counts, method="newcomb", compare="diff")
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.value == pytest.approx(counts[0] / counts[1] - counts[2] / counts[3])
+
+
 def test_holm_is_statsmodels():
     p = np.array([0.04, 0.01, 0.03, 0.5, 0.011])
     assert stats.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
@@ -538,6 +546,8 @@ def test_slope_by_hand():
         (lambda: stats.wilson(1, 2, 0), "confidence"),
         (lambda: stats.p_solve([]), "solved"),
         (lambda: stats.fisher_exact(6, 5, 0, 5), "correct"),
+        (lambda: stats.difference_of_shares(6, 5, 0, 5), "correct"),
+        (lambda: stats.difference_of_shares(0, 5, 0, 0), "n_a"),
         (lambda: stats.holm([0.5, 1.2]), "pvalues"),
         (lambda: stats.holm([math.nan]), "pvalues"),
         (lambda: stats.tost([0.1], 1), "differences"),

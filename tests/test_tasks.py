@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from fractions import Fraction
 
 import pytest
 import torch
+from scipy import stats as distributions
 
-from lcbook.tasks import MQAR, KeyValueRecall, mqar
+from lcbook.tasks import MQAR, KeyValueRecall, depth_weights, mqar
 
 TASKS = {
     "plain": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17),
@@ -21,6 +24,12 @@ TASKS = {
     "rewritten": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, rewritten=True),
     "both": KeyValueRecall(
         pairs=4, queries=4, keys=13, values=11, filler=17, announced=True, rewritten=True, competing=0.7
+    ),
+    "recent": KeyValueRecall(
+        pairs=5, queries=3, keys=13, values=11, filler=17, depths=(0.05, 0.15, 0.8), competing=0.4
+    ),
+    "recent, announced": KeyValueRecall(
+        pairs=5, queries=5, keys=13, values=11, filler=17, depths=(0.0, 1.0), announced=True
     ),
     "mqar": MQAR(vocabulary=97, pairs=5, examples=331, seed=3),
 }
@@ -158,6 +167,165 @@ def test_drawn_depths_are_uniform():
     assert sorted(others.unique().tolist()) == [slot for slot in range(13) if slot != 6]
 
 
+# Digests of the batches before there was `depths`: tokens, at, answers, gap as little-endian int64.
+UNIFORM = {
+    "plain": "1280c193bf74fd2b0e4d481c77e6972cddfceb2f32fc04143d88bb35cb73fe34",
+    "placed": "405de1b27e8e03e1d87b41a7096cd4bdf09353e64e7369e2a010947cf5a00e90",
+    "both": "25f05bb210ba46d6ad8bc614934bd5f602419501e1bf57489d00b6eca367eb82",
+}
+
+
+@pytest.mark.parametrize("name", UNIFORM)
+def test_without_depths_nothing_moves(name):
+    options = {
+        "plain": {},
+        "placed": {"depth": 0.3, "competing": 0.7, "text": True},
+        "both": {"announced": True, "rewritten": True},
+    }[name]
+    task = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, depths=(), **options)
+    batch = task.sample(31, 61, generator(7))
+    data = b"".join(
+        x.numpy().astype("<i8").tobytes() for x in (batch.tokens, batch.at, batch.answers, batch.gap)
+    )
+    assert hashlib.sha256(data).hexdigest() == UNIFORM[name]
+
+
+def shares(depths, slots):
+    """Return exactly how much of the weights each of `slots` parts of the context gets, by overlap."""
+    bins, found = len(depths), []
+    for i in range(slots):
+        low, high = Fraction(i, slots), Fraction(i + 1, slots)
+        found.append(
+            sum(
+                max(0, min(high, Fraction(j + 1, bins)) - max(low, Fraction(j, bins)))
+                * bins
+                * Fraction(weight)
+                for j, weight in enumerate(depths)
+            )
+        )
+    return [float(share) for share in found]
+
+
+DEPTHS = [
+    (0.5, 0.125, 0.375),
+    (1.0,),
+    depth_weights("recency", 10, 2.0),
+    depth_weights("both ends", 7, 3),
+    depth_weights("primacy", 53, 1.0),
+]
+
+
+def chi_square(found, expected):
+    """Return the p-value of counts against shares; nothing may lie where the share is 0."""
+    expected = torch.tensor(expected, dtype=torch.float64)
+    assert len(found) == len(expected)
+    assert found[expected == 0].sum() == 0
+    kept = expected > 0
+    scaled = expected[kept] / expected[kept].sum() * found.sum()
+    return distributions.chisquare(found[kept], scaled).pvalue
+
+
+@pytest.mark.parametrize("depths", DEPTHS)
+def test_needles_lie_where_depths_says(depths):
+    task = KeyValueRecall(pairs=4, queries=1, keys=13, values=11, filler=17, depths=depths)
+    batch = task.sample(20_011, 61, generator(1))  # a context of 59: 29 slots
+    found = torch.bincount((batch.at - batch.gap).flatten() // 2, minlength=29)
+    assert chi_square(found, shares(depths, 29)) > 1e-3
+    if depths != (1.0,):
+        assert chi_square(found, [1 / 29] * 29) < 1e-9
+
+
+def test_depths_worked_by_hand():
+    # 3 bins over 4 slots: the second slot, 1/4 to 1/2, is 1/12 of bin 1 and 1/6 of bin 2
+    assert shares((0.5, 0.125, 0.375), 4) == pytest.approx([0.375, 0.125 + 0.0625, 0.0625 + 0.09375, 0.28125])
+    assert shares((0.0, 0.0, 1.0), 6) == [0, 0, 0, 0, 0.5, 0.5]
+    task = KeyValueRecall(pairs=4, queries=2, keys=13, values=11, filler=17, depths=(0.0, 0.0, 1.0))
+    batch = task.sample(211, 16, generator())  # a context of 12: 6 slots, the last third are two
+    assert (batch.at - batch.gap).sort(1).values.tolist() == [[8, 10]] * 211
+    announced = KeyValueRecall(
+        pairs=2, queries=2, keys=13, values=11, filler=17, depths=(1, 0, 0), announced=True
+    )
+    batch = announced.sample(211, 18, generator())  # two announced keys, then 6 slots from 2 on
+    assert (batch.at - batch.gap).sort(1).values.tolist() == [[2, 4]] * 211
+
+
+def test_several_needles_are_drawn_one_after_another():
+    depths = (0.5, 0.125, 0.375)
+    task = KeyValueRecall(pairs=3, queries=2, keys=13, values=11, filler=17, depths=depths)
+    batch = task.sample(20_011, 11, generator(2))  # a context of 7: 3 slots, one a bin
+    slots = (batch.at - batch.gap) // 2
+    assert chi_square(torch.bincount(slots[:, 0]), depths) > 1e-3
+    second = [sum(p / (1 - p) for j, p in enumerate(depths) if j != i) * q for i, q in enumerate(depths)]
+    assert sum(second) == pytest.approx(1)
+    assert chi_square(torch.bincount(slots[:, 1]), second) > 1e-3
+    both = [0 if i == j else p * q / (1 - p) for i, p in enumerate(depths) for j, q in enumerate(depths)]
+    assert chi_square(torch.bincount(slots[:, 0] * 3 + slots[:, 1], minlength=9), both) > 1e-3
+
+
+def test_pairs_that_are_not_asked_for_lie_anywhere():
+    task = KeyValueRecall(pairs=2, queries=1, keys=13, values=11, filler=17, depths=(0.0, 1.0))
+    batch = task.sample(6007, 30, generator(3))  # a context of 28: 14 slots, the asked pair in the last 7
+    keys = batch.tokens[:, 0:28:2] < 13
+    found = keys.sum(0)
+    assert found[:7].sum() == pytest.approx(6007 * 7 / 13, rel=0.05)
+    assert distributions.chisquare(found[:7]).pvalue > 1e-3
+    assert distributions.chisquare(found[7:]).pvalue > 1e-3
+
+
+def test_pairs_that_just_fit_take_every_place():
+    task = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, depths=(0.2, 0.8))
+    batch = task.sample(211, 16, generator())  # a context of 10: 5 slots for 5 pairs
+    assert (batch.tokens[:, 0:10:2] < 13).all()
+    assert all(len(set(keys)) == 5 for keys in batch.tokens[:, 0:10:2].tolist())
+
+
+def test_depths_that_leave_too_few_places_are_named():
+    task = KeyValueRecall(pairs=4, queries=3, depths=(1.0, 0.0, 0.0, 0.0))
+    assert task.sample(2, 30, generator()).tokens.shape == (2, 30)  # 12 slots, 3 in the first quarter
+    with pytest.raises(ValueError, match=r"leaves 2 places of 8; allowed is at least queries \(3\)"):
+        task.sample(2, 22, generator())
+
+
+def test_weights_of_the_dial():
+    assert depth_weights("uniform", 4) == depth_weights("recency", 4, 0) == (0.25,) * 4
+    third = 1 / (1 + 2 + 4)  # from ratio 4 over three bins: 1, 2, 4
+    assert depth_weights("recency", 3, math.log(4)) == pytest.approx((third, 2 * third, 4 * third), abs=1e-11)
+    assert depth_weights("primacy", 3, math.log(4)) == pytest.approx((4 * third, 2 * third, third), abs=1e-11)
+    assert depth_weights("both ends", 3, math.log(4)) == pytest.approx((4 / 9, 1 / 9, 4 / 9), abs=1e-11)
+    assert depth_weights("both ends", 4, math.log(4)) == pytest.approx((0.4, 0.1, 0.1, 0.4), abs=1e-11)
+    assert depth_weights("both ends", 5, math.log(4)) == pytest.approx(
+        [x / 13 for x in (4, 2, 1, 2, 4)], abs=1e-11
+    )
+    assert depth_weights("both ends", 2, 5.0) == (0.5, 0.5)
+    for kind in ("uniform", "recency", "primacy", "both ends"):
+        assert depth_weights(kind, 1, 3.0) == (1.0,)
+        for strength in (0.0, 0.5, 2, 4.0, 700.0):
+            weights = depth_weights(kind, 10, strength)
+            assert abs(math.fsum(weights) - 1) < 1e-10
+            KeyValueRecall(depths=weights)
+            if kind != "uniform" and strength < 5:
+                assert max(weights) / min(weights) == pytest.approx(math.exp(strength))
+    both = depth_weights("both ends", 11, 2.0)
+    assert both == both[::-1]
+    assert both.index(min(both)) == 5
+    assert depth_weights("primacy", 11, 2.0) == depth_weights("recency", 11, 2.0)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("late",), "kind is 'late'; allowed is one of uniform, recency, primacy, both ends"),
+        (("recency", 0), "bins is 0; allowed is 1 or more"),
+        (("recency", 10, -0.5), r"strength is -0.5; allowed is 0 \(uniform\) or more"),
+        (("recency", 10, math.inf), "strength is inf"),
+        (("recency", 10, math.nan), "strength is nan"),
+    ],
+)
+def test_impossible_dials_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        depth_weights(*arguments)
+
+
 def test_competing_fills_its_share_with_keys_that_are_never_asked():
     task = KeyValueRecall(pairs=2, queries=2, keys=13, values=11, filler=17, competing=0.6)
     batch = task.sample(211, 61, generator())  # 57 tokens of context: 28 slots, 17 of them competing
@@ -204,6 +372,7 @@ def test_with_pairs_keeps_queries_possible():
     assert KeyValueRecall(pairs=3, queries=2).with_pairs(7) == KeyValueRecall(pairs=7, queries=2)
     kept = KeyValueRecall(pairs=8, queries=4, announced=True, rewritten=True)
     assert kept.with_pairs(3) == KeyValueRecall(pairs=3, queries=3, announced=True, rewritten=True)
+    assert KeyValueRecall(depths=(0.5, 0.5)).with_pairs(3).depths == (0.5, 0.5)
     assert MQAR(pairs=3).with_pairs(7) == MQAR(pairs=7)
 
 
@@ -226,6 +395,16 @@ def test_batch_moves_to_a_device():
         ({"depth": 1.1}, "depth is 1.1"),
         ({"depth": -0.1}, "depth is -0.1"),
         ({"depth": 0.5, "rewritten": True}, "depth is 0.5 with rewritten pairs; allowed is None"),
+        ({"depths": (0.5, 0.4)}, "which sums to 0.9; allowed are weights that sum to 1"),
+        ({"depths": (0.5, 0.5 + 2e-9)}, "allowed are weights that sum to 1"),
+        ({"depths": (1.5, -0.5)}, "allowed are weights of 0 or more"),
+        ({"depths": (1.0, math.nan)}, "allowed are weights of 0 or more"),
+        ({"depths": (math.inf,)}, "allowed are weights that sum to 1"),
+        (
+            {"depths": (1.0,), "depth": 0.5},
+            r"depths is \(1.0,\) with a depth or rewritten pairs; allowed is \(\)",
+        ),
+        ({"depths": (1.0,), "rewritten": True}, "with a depth or rewritten pairs"),
         ({"competing": 1.1}, "competing is 1.1"),
         ({"competing": -0.1}, "competing is -0.1"),
     ],

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from lcbook.mixers import DeltaRule
 from lcbook.model import ModelSpec, build
-from lcbook.positions import Learned, Randomized
+from lcbook.positions import ALiBi, Learned, NoPosition, Randomized, RoPE, Sinusoidal, T5Bias, YaRN
+from lcbook.schedules import Linear, LogUniform, Stage, Steps, Uniform, plan
 from lcbook.tasks import Batch, KeyValueRecall
-from lcbook.train import ANSWERS_AT_GATE, TrainSpec, learning_rate, losses, train
+from lcbook.train import ANSWERS_AT_GATE, TrainSpec, change_position, learning_rate, losses, train
 
 SMALL = ModelSpec(width=14)
 TASK = KeyValueRecall(pairs=2, queries=2, keys=5, values=3, filler=2)
@@ -62,9 +64,13 @@ def test_losses_worked_by_hand():
         right = int(p[1].argmax() == 1) + int(p[2].argmax() == 0)
         loss, count = losses(model, batch, torch.arange(4)[None], 0.0)
         both, same = losses(model, batch, torch.arange(4)[None], 0.7)
+        weighed, also = losses(model, batch, torch.arange(4)[None], 0.7, 0.2)
+        text, too = losses(model, batch, torch.arange(4)[None], 0.7, 0)
     torch.testing.assert_close(loss, answer)
     torch.testing.assert_close(both, answer + 0.7 * every)
-    assert count == same == right
+    torch.testing.assert_close(weighed, 0.2 * answer + 0.7 * every)
+    torch.testing.assert_close(text, 0.7 * every)
+    assert count == same == also == too == right
 
 
 def test_the_gate_stops_training_when_it_is_told_to():
@@ -217,6 +223,182 @@ def test_gradients_are_clipped(monkeypatch):
     assert max(norms) <= 1 + 1e-5
 
 
+@pytest.mark.parametrize("momentum", [True, False])
+def test_sgd_worked_by_hand(momentum):
+    spec = TrainSpec(length=12, updates=2, batch=7, lr=0.5, warmup=0.5, weight_decay=0.1, optimizer="sgd")
+    model, twin = build(SMALL, TASK.vocabulary, 0), build(SMALL, TASK.vocabulary, 0)
+    train(model, TASK, spec, seed=4)
+    generator = torch.Generator().manual_seed(4)
+    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    for update in range(2):
+        loss, _ = losses(twin, TASK.sample(7, 12, generator), torch.arange(12)[None], 0.0)
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+        with torch.no_grad():
+            for p, v, g in zip(twin.parameters(), velocity, gradients, strict=True):
+                v.mul_(0.9 * momentum).add_(g / max(1.0, norm) + 0.1 * p)
+                p.sub_(learning_rate(spec, update) * v)
+    pairs = zip(model.parameters(), twin.parameters(), strict=True)
+    assert all(torch.allclose(x, y, atol=1e-6) for x, y in pairs) == momentum
+
+
+def test_without_a_loss_on_answers_the_text_alone_is_learned():
+    task = KeyValueRecall(pairs=1, queries=1, keys=2, values=2, filler=7, text=True)
+
+    def trained(answers: torch.Tensor | None):
+        class Changed:
+            vocabulary, chance = task.vocabulary, task.chance
+
+            def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+                drawn = task.sample(batch, length, generator)
+                return drawn if answers is None else replace(drawn, answers=torch.zeros_like(drawn.answers))
+
+        model = build(ModelSpec(width=16), task.vocabulary, 0)
+        spec = TrainSpec(length=29, updates=5, batch=16, lr=2e-2, text_loss=1.0, answer_loss=0.0)
+        train(model, Changed(), spec, seed=0)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(trained(None), trained(torch.zeros(1))), "what is asked makes no difference"
+
+
+# Schedules of lengths ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [Uniform(16), LogUniform(16), Linear(16), Steps((Stage(16, 0.5), Stage(24, 0.25), Stage(40, 0.25)))],
+)
+def test_training_keeps_to_the_plan_and_its_rate_goes_by_tokens(monkeypatch, lengths):
+    task, rates = Repeat([]), []
+    monkeypatch.setattr("lcbook.train.learning_rate", lambda spec, spent: rates.append(spent) or 1e-3)
+    spec = TrainSpec(length=40, updates=12, batch=7, lengths=lengths)
+    trained = train(build(SMALL, 3, 0), task, spec, seed=3)
+    planned = plan(spec, 3)
+    drawn = [(batch, length) for batch, length, _ in task.seen]
+    assert drawn[-len(planned) :] == [(one.sequences, one.length) for one in planned]
+    assert sum(batch * length for batch, length in drawn[-len(planned) :]) == 12 * 7 * 40
+    assert trained.updates == len(trained.recalls) == len(planned)
+    spent = [sum(one.sequences * one.length for one in planned[:i]) for i in range(len(planned))]
+    assert rates == pytest.approx([tokens / 280 for tokens in spent])
+    assert rates[0] == 0
+    assert max(rates) < 12
+
+
+def test_warm_up_and_decay_between_whole_updates():
+    spec = TrainSpec(updates=100, lr=2.0, warmup=0.1)
+    assert learning_rate(spec, 3.5) == pytest.approx(0.9)
+    assert learning_rate(spec, 32.5) == pytest.approx(0.2 + 0.9 * (1 + math.cos(math.pi / 4)))
+
+
+@dataclass(frozen=True)
+class Short(Repeat):
+    """As Repeat where sequences are short; at 32 tokens the answer is nothing that can be known."""
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        drawn = super().sample(batch, length, generator)
+        return (
+            replace(drawn, answers=torch.randint(3, (batch, 5), generator=generator))
+            if length == 32
+            else drawn
+        )
+
+
+@pytest.mark.parametrize(("task", "reached"), [(Repeat, True), (Short, False)])
+def test_the_gate_is_recall_at_the_training_length(task, reached):
+    stages = Steps((Stage(16, 0.9), Stage(32, 0.1)))
+    spec = TrainSpec(length=32, updates=40, batch=50, lr=3e-2, lengths=stages)
+    trained = train(build(SMALL, 3, 0), task([]), spec, seed=0)
+    assert sum(trained.recalls[25:35]) / 10 > 0.99, "recall on the short sequences is at the gate"
+    assert (trained.updates_to_gate in (10, 20, 30)) == reached
+    assert (trained.updates_to_gate is None) != reached
+    stopped = train(build(SMALL, 3, 0), task([]), replace(spec, stop_at_gate=True), seed=0)
+    assert stopped.updates == (trained.updates_to_gate if reached else trained.updates)
+
+
+def test_looking_at_the_gate_does_not_change_training():
+    stages = Steps((Stage(16, 0.9), Stage(32, 0.1)))
+    spec = TrainSpec(length=32, updates=40, batch=50, lr=3e-2, lengths=stages)
+
+    def weights():
+        model = build(SMALL, 3, 0)
+        reached = train(model, Repeat([]), spec, seed=0).updates_to_gate
+        return reached, torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    reached, looked = weights()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("lcbook.train._at_gate", lambda *_: False)
+        never, other = weights()
+    assert (reached is not None, never) == (True, None)
+    assert torch.equal(looked, other)
+
+
+def test_stages_change_the_encoding_and_the_model_keeps_the_last():
+    stages = Steps((Stage(16, 0.5), Stage(32, 0.25, RoPE(70_000.0)), Stage(32, 0.25)))
+    spec = TrainSpec(length=32, updates=8, batch=5, lr=1e-2, lengths=stages)
+    model = build(replace(SMALL, position=RoPE()), TASK.vocabulary, 0)
+    seen = []
+    train(model, TASK, spec, seed=0, until=lambda *_: bool(seen.append(model.spec.position)))
+    assert seen == [RoPE()] * 4 + [RoPE(70_000.0)] * 4
+    # what is computed is that of a model built with this encoding
+    same = build(model.spec, TASK.vocabulary, 1)
+    same.load_state_dict(model.state_dict())
+    tokens = torch.randint(TASK.vocabulary, (2, 31))
+    assert torch.equal(model(tokens), same.eval()(tokens))
+    plain = build(replace(SMALL, position=RoPE()), TASK.vocabulary, 1)
+    plain.load_state_dict(model.state_dict())
+    assert not torch.allclose(model(tokens), plain.eval()(tokens))
+
+
+@pytest.mark.parametrize(
+    ("position", "task", "lengths", "named"),
+    [
+        (Learned(16), TASK, Uniform(16), "length must be <= 16"),
+        (NoPosition(), KeyValueRecall(pairs=9), Linear(16), "length"),
+        (NoPosition(), TASK, Steps((Stage(16, 0.5), Stage(32, 0.5, Learned(32)))), "has trained"),
+        (Learned(32), TASK, Steps((Stage(16, 0.5), Stage(32, 0.5, RoPE()))), "the parameters of Learned"),
+        (RoPE(), TASK, Steps((Stage(16, 0.5), Stage(32, 0.5, Randomized(RoPE(), 24)))), "24"),
+    ],
+)
+def test_what_does_not_suit_a_schedule_is_named_before_training(position, task, lengths, named):
+    model = build(replace(SMALL, position=position), task.vocabulary, 0)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=named):
+        train(model, task, TrainSpec(length=32, updates=9, batch=3, lengths=lengths), seed=0)
+    assert all(torch.equal(x, y) for x, y in zip(before, model.parameters(), strict=True))
+
+
+def test_change_position_keeps_what_is_learned():
+    model = build(replace(SMALL, position=Learned(31)), 5, 0)
+    tokens = torch.randint(5, (2, 13))
+    expected = model(tokens, torch.arange(2, 15)[None])
+    change_position(model, Randomized(Learned(31), 31))
+    assert model.spec.position == Randomized(Learned(31), 31)
+    assert torch.equal(model(tokens, torch.arange(2, 15)[None]), expected)
+    change_position(model, Sinusoidal())
+    assert not torch.allclose(model(tokens, torch.arange(2, 15)[None]), expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "position", "named"),
+    [
+        (
+            replace(SMALL, position=RoPE()),
+            Learned(31),
+            r"position is Learned\(.*31\); .* RoPE\(.*\) has trained",
+        ),
+        (replace(SMALL, position=Learned(31)), Learned(37), "has trained"),
+        (SMALL, T5Bias(), "position is T5Bias.* has trained"),
+        (replace(SMALL, mixer=DeltaRule()), ALiBi(), "position"),
+        (replace(SMALL, width=15), RoPE(scaling=YaRN(2.0, 24)), "even"),
+    ],
+)
+def test_a_position_that_the_model_cannot_take_is_named(model, position, named):
+    made = build(model, 5, 0)
+    with pytest.raises(ValueError, match=named):
+        change_position(made, position)
+    assert made.spec == model
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
@@ -228,6 +410,14 @@ def test_gradients_are_clipped(monkeypatch):
         ({"warmup": 1.0}, "warmup is 1.0"),
         ({"warmup": -0.1}, "warmup is -0.1"),
         ({"betas": (0.9, 1.0)}, "betas is"),
+        ({"optimizer": "muon"}, "optimizer is 'muon'; allowed are adamw, sgd"),
+        (
+            {"answer_loss": 0.0},
+            r"answer_loss is 0.0 with text_loss 0.0; allowed is 0 or more, and more than 0 for",
+        ),
+        ({"answer_loss": -0.1, "text_loss": 1.0}, "answer_loss is -0.1"),
+        ({"answer_loss": math.nan}, "answer_loss is nan"),
+        ({"text_loss": -0.5}, "answer_loss is 1.0 with text_loss -0.5"),
         ({"curriculum": ((65, 2),)}, r"curriculum has \(65, 2\)"),
         ({"curriculum": ((32, 0),)}, r"curriculum has \(32, 0\)"),
     ],
