@@ -17,6 +17,7 @@ import torch
 from lcbook import costs
 from lcbook.model import Decoder, ModelSpec, build
 from lcbook.positions import ALiBi
+from lcbook.runtime import one_thread
 from lcbook.tasks import MQAR
 from lcbook.timing import matmul_rate
 from lcbook.train import GATE, TrainSpec, train
@@ -99,15 +100,11 @@ def time_to_gate(arm: Arm, seed: int, rate: float) -> dict[str, float]:
 
 def recall(seeds: Sequence[int] = (0, 1, 2), arms: Sequence[Arm] = ARMS) -> pd.DataFrame:
     """Time every arm with every seed on one thread, print a table of medians and return one row a run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         rate = matmul_rate()
         rows = [
             {"arm": arm.name, "seed": seed, **time_to_gate(arm, seed, rate)} for arm in arms for seed in seeds
         ]
-    finally:
-        torch.set_num_threads(threads)
     frame = pd.DataFrame(rows)
     print("Multi-query recall, vocabulary 256, 64 tokens, 4 pairs: training to 99 % of the test set")
     print(f"One thread; {rate / 1e9:.0f} GFLOP/s measured in matrix products (share: of that rate)")

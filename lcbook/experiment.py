@@ -202,12 +202,13 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
     checkpoint = folder / "unfinished" / f"{key}.safetensors"
     model = start().to(runtime.device())
     options: dict[str, Any] = {"seed": seed, "checkpoint": checkpoint, "every": CHECKPOINT_SECONDS}
-    try:
-        trained = train(model, spec.task, spec.train, **options)
-    except DamagedFileError as error:
-        warnings.warn(f"{error} It is trained from the start.", stacklevel=3)
-        checkpoint.unlink()
-        trained = train(model, spec.task, spec.train, **options)
+    with runtime.one_thread():  # as in a worker: the same bits wherever a run is trained
+        try:
+            trained = train(model, spec.task, spec.train, **options)
+        except DamagedFileError as error:
+            warnings.warn(f"{error} It is trained from the start.", stacklevel=3)
+            checkpoint.unlink()
+            trained = train(model, spec.task, spec.train, **options)
     _store(lambda: save(paths[1], model, spec))
     _store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
     _store(lambda: checkpoint.unlink(missing_ok=True))
@@ -263,7 +264,8 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
             probed = with_pattern(probed, probe.pattern)
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
-            train(probed, task, probe.tune, seed=run.seed + TUNE_SEED)
+            with runtime.one_thread():
+                train(probed, task, probe.tune, seed=run.seed + TUNE_SEED)
         if probe.ablate is not None:
             probed = ablate(probed, *probe.ablate)
         exact = None

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +56,6 @@ def _clock(call: Callable[[], Any], device: torch.device, repeats: int = 1) -> f
     return best
 
 
-@contextmanager
-def _one_core() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def matmul_rate(size: int = 1024, repeats: int = 8, *, device: str = "cpu") -> float:
     """Return the best rate of a square float32 matrix product, in operations a second, with the threads in use."""
     left, right = torch.randn(2, size, size, device=device)
@@ -86,7 +75,7 @@ def machine() -> Machine:
     The rate is that of the best of a few float32 matrix products (larger on a GPU), the bandwidth that of a large copy.
     """
     device, sizes = runtime.device().type, (4096, 8192) if runtime.device().type == "cuda" else (768, 1024)
-    with _one_core():
+    with runtime.one_thread():
         rate = max(matmul_rate(size, 5, device=device) for size in sizes)
         return Machine(rate, bandwidth(2**30 if device == "cuda" else 2**28, device=device))
 
@@ -203,7 +192,7 @@ def measure(
         raise ValueError(f"lengths is {list(lengths)}; allowed are rising lengths, at least one.")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; allowed is 1 or more.")
-    with _one_core():
+    with runtime.one_thread():
         cells = _cells(forms, lengths, (heads, head_dim), backward, most_bytes, most_seconds)
         if not cells:
             raise ValueError(

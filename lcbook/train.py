@@ -252,16 +252,19 @@ def _at_gate(
 
 @torch.no_grad()
 def _recalls(model: Decoder, task: Task, spec: TrainSpec, seed: int) -> bool:
-    """Return whether recall is at the gate at the training length."""
+    """Return whether recall is at the gate at the training length; stop asking once too many answers were wrong."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    right = total = 0
-    while total < ANSWERS_AT_GATE:
+    wrong = asked = 0
+    while asked < ANSWERS_AT_GATE:
         batch = task.sample(spec.batch, spec.length, generator).to(device)
         positions = draw_positions(model.spec.position, spec.batch, spec.length, generator, device)
-        right += int((model(batch.tokens, positions, batch.at).argmax(-1) == batch.answers).sum())
-        total += batch.answers.numel()
-    return right >= GATE * total
+        answers = batch.answers.numel()
+        wrong += int((model(batch.tokens, positions, batch.at).argmax(-1) != batch.answers).sum())
+        asked += answers
+        if wrong > (1 - GATE) * math.ceil(ANSWERS_AT_GATE / answers) * answers:
+            return False
+    return True
 
 
 def _enter(model: Decoder, update: Update) -> None:

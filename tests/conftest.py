@@ -20,6 +20,11 @@ from jaxtyping import install_import_hook  # noqa: E402
 # Every annotated function and dataclass of lcbook now checks its arguments, tensor shapes included.
 install_import_hook("lcbook", "beartype.beartype")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The bits of a training depend on the number of threads, which `setup` and timings change."""
+    torch.set_num_threads(1)
