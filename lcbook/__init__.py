@@ -6,6 +6,7 @@ from lcbook import (
     corpus,
     costs,
     delta,
+    dependence,
     exact,
     explore,
     explorers,
@@ -30,6 +31,7 @@ from lcbook import (
     survival,
     tasks,
     timing,
+    trace,
 )
 from lcbook.claims import claim
 from lcbook.corpus import Corpus
@@ -47,9 +49,9 @@ from lcbook.train import TrainSpec
 __all__ = [
     "Corpus", "Hops", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
     "TrainSpec", "at", "attention_costs", "best", "capacity", "check", "claim", "committed", "committed_runs",
-    "corpus", "costs", "delta", "doubling", "exact", "explore", "explorers", "explorers_capacity",
+    "corpus", "costs", "delta", "dependence", "doubling", "exact", "explore", "explorers", "explorers_capacity",
     "explorers_costs", "explorers_patterns", "explorers_training", "fine_tune", "finish", "forms", "fullest",
     "grid", "heads", "judge", "ledger", "longrange", "mixers", "n50", "normalizers", "patterns", "plots",
     "positions", "reading", "recurrent", "results", "run", "scale", "schedules", "segments", "setup", "share",
-    "sparse", "stats", "survival", "tasks", "timing", "trained_model",
+    "sparse", "stats", "survival", "tasks", "timing", "trace", "trained_model",
 ]  # fmt: skip

@@ -226,19 +226,29 @@ def _store(write: Any) -> None:
         )
 
 
+def cached_rows(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there."""
+    try:
+        return load_json(path)["rows"]
+    except OSError:
+        pass
+    except DamagedFileError as error:
+        warnings.warn(f"{error} It is computed again.", stacklevel=3)
+    rows = compute()
+    _store(lambda: save_json(path, {"rows": rows}))
+    return rows
+
+
 def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:
     return runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
 
 
 def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     """Train `run` and measure it with every probe; return tidy rows, from the cache if they are there and whole."""
-    path = _rows_path(run, probes)
-    try:
-        return load_json(path)["rows"]
-    except OSError:
-        pass
-    except DamagedFileError as error:
-        warnings.warn(f"{error} It is computed again.", stacklevel=2)
+    return cached_rows(_rows_path(run, probes), lambda: _measured(run, probes))
+
+
+def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     model, trained = trained_model(run)
     check = recall_rows(model, run.spec.task, run.spec.train.length, 1000, seed=run.seed + 1)
     in_distribution = sum(row["correct"] for row in check) / sum(row["total"] for row in check)
@@ -287,7 +297,6 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
             if probe.ablate is not None:
                 looks = head_looks(model, task, length, seed=run.seed, head=probe.ablate)
             rows += [{**about, "probe": probe.name, **row, **looks} for row in found]
-    _store(lambda: save_json(path, {"rows": rows}))
     return rows
 
 

@@ -39,6 +39,7 @@ from lcbook.plots_heads import hops_by_layers, map_gallery, recall_by_rate
 from lcbook.plots_mechanism import attention_map, phase_table, phases, scores_by_distance, training_curve
 from lcbook.plots_patterns import found_and_right, pattern_gallery
 from lcbook.plots_reach import keys_and_recall, recall_within_reach
+from lcbook.plots_schedules import loss_by_length
 from lcbook.plots_training import ablation_forest, escape_curves, learning_curves, length_interaction
 from lcbook.style import (
     GREY,
@@ -64,12 +65,13 @@ from lcbook.style import (
 
 __all__ = [
     "ablation_forest", "ablations", "alt", "attention_map", "capacity_by_state", "cost_by_length",
-    "cost_panels", "depth_panels", "dose", "escape_curves", "found_and_right", "heat_map", "hops_by_layers",
-    "interaction", "keys_and_recall", "learning_curves", "length_interaction", "map_gallery", "n50_bars",
-    "pattern_gallery", "phase_table", "phases", "recall_beside", "recall_by_arm", "recall_by_depth",
-    "recall_by_gap", "recall_by_length", "recall_by_load", "recall_by_rate", "recall_by_segments",
-    "recall_within_reach", "roofline", "scores_by_distance", "share_curve", "style", "text_loss_and_recall",
-    "text_loss_table", "training_curve",
+    "cost_panels", "depth_panels", "dose", "escape_curves", "found_and_right", "heat_map",
+    "hops_by_layers", "interaction", "keys_and_recall", "learning_curves", "length_interaction",
+    "loss_by_length", "map_gallery", "n50_bars", "pattern_gallery", "phase_table", "phases",
+    "recall_beside", "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length",
+    "recall_by_load", "recall_by_rate", "recall_by_segments", "recall_within_reach", "roofline",
+    "scores_by_distance", "share_curve", "style", "text_loss_and_recall", "text_loss_table",
+    "training_curve",
 ]  # fmt: skip
 
 
