@@ -40,7 +40,7 @@ from lcbook.experiment import Run, Spec, best, fine_tune, grid, run, trained_mod
 from lcbook.hops import Hops
 from lcbook.mixtures import Mixture
 from lcbook.model import ModelSpec
-from lcbook.page import check, committed, committed_runs, fullest, judge, ledger, n50, reading, share
+from lcbook.page import check, committed, committed_runs, fullest, judge, ledger, n50, reading, score, share
 from lcbook.runtime import at, doubling, finish, scale, setup
 from lcbook.symbols import Symbols
 from lcbook.tasks import KeyValueRecall
@@ -52,6 +52,6 @@ __all__ = [
     "corpus", "costs", "delta", "dependence", "doubling", "exact", "explore", "explorers", "explorers_capacity",
     "explorers_costs", "explorers_patterns", "explorers_training", "fine_tune", "finish", "forms", "fullest",
     "grid", "heads", "judge", "ledger", "longrange", "mixers", "n50", "normalizers", "patterns", "plots",
-    "positions", "reading", "recurrent", "results", "run", "scale", "schedules", "segments", "setup", "share",
+    "positions", "reading", "recurrent", "results", "run", "scale", "schedules", "score", "segments", "setup", "share",
     "sparse", "stats", "survival", "tasks", "timing", "trace", "trained_model",
 ]  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 import string
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lcbook import claims, results, runtime, stats
@@ -159,6 +161,21 @@ def share(frame: pd.DataFrame) -> str:
     if not frame["total"].sum():
         raise ValueError(f"frame has {len(frame)} rows and no questions; allowed is one question or more.")
     return f"{100 * frame['correct'].sum() / frame['total'].sum():.0f} %"
+
+
+def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
+    """Return the recall of an arm in per cent, in the rows whose columns `where` have these values; NaN for no rows.
+
+    A statistic for `judge`. Raises ValueError for a column that is not there.
+    """
+    wanted = {"arm": arm, **where}
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"where names {missing}; allowed are columns of the frame: {', '.join(frame.columns)}."
+        )
+    rows = frame[np.logical_and.reduce([frame[name].to_numpy() == value for name, value in wanted.items()])]
+    return float(100 * rows["correct"].sum() / rows["total"].sum()) if len(rows) else math.nan
 
 
 def check(answer: Any, expected: Number, tolerance: float = 1e-6) -> None:

@@ -239,3 +239,13 @@ def test_an_exercise_is_open_right_or_wrong(capsys):
             page.check(wrong, 3.0)
     with pytest.raises(AssertionError):
         page.check(1.06e6, 1e6, tolerance=0.05)
+
+
+def test_score_worked_by_hand():
+    rows = [("a", 1, 3, 4), ("a", 1, 1, 4), ("a", 2, 4, 4), ("b", 1, 0, 4)]
+    frame = pd.DataFrame(rows, columns=["arm", "hops", "correct", "total"])
+    assert page.score(frame, "a", hops=1) == 50
+    assert page.score(frame, "a") == pytest.approx(100 * 8 / 12)
+    assert math.isnan(page.score(frame, "c"))
+    with pytest.raises(ValueError, match=r"where names \['hop'\]; allowed are columns of the frame: arm, hops"):
+        page.score(frame, "a", hop=1)
