@@ -22,6 +22,7 @@ from lcbook import results, runtime, stats
 from lcbook.stats import Estimate, Number
 
 SEEDS_NEEDED = 5
+UNJUDGED_RESAMPLES = 40  # an interval that decides nothing need not be exact
 MOST_RESAMPLES = {
     "smoke": 20,
     "live": 400,
@@ -110,6 +111,8 @@ class Claim:
         arms = table["arm"] if "arm" in table.columns else pd.Series(0, table.index)
         seeds = table["seed"].groupby(arms).nunique().min()
         resamples = min(resamples, MOST_RESAMPLES.get(runtime.scale(), resamples))
+        if seeds < SEEDS_NEEDED:
+            resamples = min(resamples, UNJUDGED_RESAMPLES)
         effect = stats.bootstrap(table, statistic, resamples=resamples, limits=limits)
         return self.decide(effect, seeds=int(seeds))
 

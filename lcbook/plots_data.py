@@ -99,7 +99,7 @@ def depth_panels(
         bottom.stairs(density, edges, color=look[arm].color, lw=2, baseline=None, ls=look[arm].line)
         most = max(most, float(density.max()))
         said.append(f"{called(hue, arm)} {density[0]:.2g} at the start and {density[-1]:.2g} at the end")
-    dress(bottom, "Depth of the needle (0 % is the start)", "Trained\n(1 is uniform)")
+    dress(bottom, "Depth of the needle (0 % is the start)", "Asked for\n(uniform = 1)")
     bottom.set_ylim(0, 1.1 * most)
     bottom.yaxis.set_major_locator(MaxNLocator(3, integer=most >= 2))
     recall_by_depth(table, hue=hue, ax=top)

@@ -143,7 +143,7 @@ def ablation_forest(
     rows = [baseline, *(value for value in groups if value != baseline)]
     ratios = {value: survival.ratio_of_means(groups[value], groups[baseline], until) for value in rows[1:]}
     ax, look, said = new((6.4, 1.4 + 0.42 * len(rows))) if ax is None else ax, looks(list(groups)), []
-    dress(ax, f"Updates to the gate, in those of {called(hue, baseline)}", grid="x")
+    dress(ax, f"Updates to the gate, relative to {called(hue, baseline)}", grid="x")
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_yticks(range(len(rows)), [called(hue, value) for value in rows])
     ax.tick_params(axis="y", length=0)
@@ -159,7 +159,7 @@ def ablation_forest(
             _ratio(ax, at, ratios[value], look[value])
         told = "" if value == baseline else f" {ratios[value]} times,"
         said.append(f"{called(hue, value)}{told} {count} escaped")
-    ax.text(1.03, -0.75, "escaped", transform=ax.get_yaxis_transform(), fontsize=SMALL, color=GREY)
+    ax.text(1.03, -0.75, "past the gate", transform=ax.get_yaxis_transform(), fontsize=SMALL, color=GREY)
     ax.set_label(
         f"Mean updates to the gate, up to {short(until)}, relative to {called(hue, baseline)}: {'; '.join(said)}."
     )

@@ -247,5 +247,7 @@ def test_score_worked_by_hand():
     assert page.score(frame, "a", hops=1) == 50
     assert page.score(frame, "a") == pytest.approx(100 * 8 / 12)
     assert math.isnan(page.score(frame, "c"))
-    with pytest.raises(ValueError, match=r"where names \['hop'\]; allowed are columns of the frame: arm, hops"):
+    with pytest.raises(
+        ValueError, match=r"where names \['hop'\]; allowed are columns of the frame: arm, hops"
+    ):
         page.score(frame, "a", hop=1)

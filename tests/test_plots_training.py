@@ -175,7 +175,7 @@ def test_the_forest_is_the_ratios_of_restricted_means():
     assert ratios[0].value == pytest.approx(302 / ((310 + 530 + 890 + 2000) / 5))
     assert bars(ax) == near((one.low, one.high) for one in ratios)
     assert arrows(ax) == [(pytest.approx(1000 / 746), True)], "nobody escaped: at least"
-    assert {"3 of 5", "5 of 5", "0 of 5", "escaped"} <= written(ax)
+    assert {"3 of 5", "5 of 5", "0 of 5", "past the gate"} <= written(ax)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["direct", "short to long", "cold"]
     assert ax.get_xscale() == "log"
     assert "up to 1000, relative to direct: direct 3 of 5 escaped; short to long 0.4" in ax.get_label()
