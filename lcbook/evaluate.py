@@ -35,6 +35,8 @@ class Probe:
     `depth_bins` sorts them instead by the depth of the needle in so many equal bins of the context, 0 not at all.
     `ablate` silences one head, (layer, head) from 0, and its rows also tell what that head looks at.
     `pairs` asks the task with that many pairs, 0 with its own.
+    `temper` multiplies the scores of every layer and `normalizer` (not "") turns them into weights, after training.
+    `stream` reads texts piece by piece, as `streaming.recall_rows`; nothing is then sorted by gap or depth.
     """
 
     name: str = "as trained"
@@ -50,6 +52,9 @@ class Probe:
     depth_bins: int = 0
     ablate: tuple[int, int] | None = None
     pairs: int = 0
+    temper: float | int = 1.0
+    normalizer: str = ""
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if min(self.lengths, default=1) < 1:
@@ -64,6 +69,11 @@ class Probe:
             )
         if self.pairs < 0:
             raise ValueError(f"pairs is {self.pairs}; allowed is 0 (the task's own) or more.")
+        if not 0 < self.temper < math.inf:
+            raise ValueError(f"temper is {self.temper}; allowed is a finite number above 0.")
+        sorts = {name: getattr(self, name) for name in ("text", "form", "gap_bin", "depth_bins", "ablate")}
+        if self.stream and any(sorts.values()):
+            raise ValueError(f"stream is True with {sorts}; allowed is none of these.")
 
 
 def with_pattern(model: Decoder, pattern: Pattern) -> Decoder:
@@ -77,6 +87,23 @@ def with_pattern(model: Decoder, pattern: Pattern) -> Decoder:
     for part in changed.modules():
         if isinstance(part, Attention):
             part.spec, part.pattern = spec, pattern
+    return changed
+
+
+def with_scores(model: Decoder, *, temper: float | int = 1.0, normalizer: str = "") -> Decoder:
+    """Return a copy of `model` with the same weights whose scores are multiplied by `temper` in every layer, and turned
+    into weights by `normalizer` ("": its own).
+
+    Raises ValueError for an unknown normalizer, and for a model whose mixer is not softmax attention.
+    """
+    if model.spec.mixer != Softmax():
+        raise ValueError(f"mixer is {model.spec.mixer}; allowed is {Softmax()}.")
+    spec = replace(model.spec, normalizer=normalizer or model.spec.normalizer)
+    changed = copy.deepcopy(model)
+    changed.spec = spec
+    for part in changed.modules():
+        if isinstance(part, Attention):
+            part.spec, part.temper = spec, part.temper * temper
     return changed
 
 

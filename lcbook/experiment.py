@@ -17,9 +17,17 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lcbook import runtime, schedules
+from lcbook import runtime, schedules, streaming
 from lcbook.checkpoint import load, save
-from lcbook.evaluate import Probe, head_looks, recall_rows, with_form, with_pattern, with_position
+from lcbook.evaluate import (
+    Probe,
+    head_looks,
+    recall_rows,
+    with_form,
+    with_pattern,
+    with_position,
+    with_scores,
+)
 from lcbook.heads import ablate
 from lcbook.mixers import Mixer
 from lcbook.mixers import label as mixer_label
@@ -27,7 +35,7 @@ from lcbook.model import Decoder, ModelSpec, build
 from lcbook.patterns import Pattern
 from lcbook.patterns import label as pattern_label
 from lcbook.positions import Position, label
-from lcbook.results import DamagedFileError, digest, load_json, save_json
+from lcbook.results import DamagedFileError, cached_rows, digest, load_json, save_json, store
 from lcbook.schedules import Lengths
 from lcbook.tasks import KeyValueRecall, Task
 from lcbook.train import GATE, Trained, TrainSpec, train
@@ -196,7 +204,7 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
         model, _ = load(paths[1], spec)
         return model.to(runtime.device()), Trained(**{**record, "recalls": tuple(record["recalls"])})
     except OSError:
-        pass  # not there, or in a place that cannot be read: `_store` tells of it
+        pass  # not there, or in a place that cannot be read: `store` tells of it
     except DamagedFileError as error:
         warnings.warn(f"{error} It is trained again.", stacklevel=3)
     checkpoint = folder / "unfinished" / f"{key}.safetensors"
@@ -209,34 +217,10 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
             warnings.warn(f"{error} It is trained from the start.", stacklevel=3)
             checkpoint.unlink()
             trained = train(model, spec.task, spec.train, **options)
-    _store(lambda: save(paths[1], model, spec))
-    _store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
-    _store(lambda: checkpoint.unlink(missing_ok=True))
+    store(lambda: save(paths[1], model, spec))
+    store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
+    store(lambda: checkpoint.unlink(missing_ok=True))
     return model, trained
-
-
-def _store(write: Any) -> None:
-    """Write to the cache; where that fails, say so and go on, since the result is still in memory."""
-    try:
-        write()
-    except OSError as error:
-        warnings.warn(
-            f"The cache {runtime.cache_dir()} cannot be written ({error.strerror}); nothing is lost but time.",
-            stacklevel=3,
-        )
-
-
-def cached_rows(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there."""
-    try:
-        return load_json(path)["rows"]
-    except OSError:
-        pass
-    except DamagedFileError as error:
-        warnings.warn(f"{error} It is computed again.", stacklevel=3)
-    rows = compute()
-    _store(lambda: save_json(path, {"rows": rows}))
-    return rows
 
 
 def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:
@@ -272,6 +256,8 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
             probed = with_position(model, probe.position)
         if probe.pattern is not None:
             probed = with_pattern(probed, probe.pattern)
+        if probe.temper != 1 or probe.normalizer:
+            probed = with_scores(probed, temper=probe.temper, normalizer=probe.normalizer)
         if probe.tune is not None:
             probed = with_position(probed, probed.spec.position)
             with runtime.one_thread():
@@ -282,6 +268,11 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         if probe.form is not None:
             probed, exact = with_form(probed, probe.form), probed
         for length in probe.lengths or (run.spec.train.length,):
+            if probe.stream:
+                assert isinstance(task, KeyValueRecall)
+                streamed = streaming.recall_rows(probed, task, length, probe.questions, seed=run.seed)
+                rows += [{**about, "probe": probe.name, **row} for row in streamed]
+                continue
             found = recall_rows(
                 probed,
                 task,

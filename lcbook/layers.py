@@ -70,6 +70,7 @@ class Attention(nn.Module):
         super().__init__()
         self.spec, self.encoding, self.pattern = spec, encoding, spec.pattern_of(layer)
         self.form: Form | None = None  # how attention is computed after training; None: by `attend`
+        self.temper: float | int = 1.0  # what scores are multiplied by after training
         self.head_dim, self.groups = spec.width // spec.heads, spec.kv_heads or spec.heads
         self.q = nn.Linear(spec.width, spec.width, bias=False)
         self.k = nn.Linear(spec.width, self.groups * self.head_dim, bias=False)
@@ -78,8 +79,9 @@ class Attention(nn.Module):
         for project in (self.q, self.k, self.v, self.out):
             nn.init.xavier_uniform_(project.weight)
         self.shift = KeyShift(self.groups, self.head_dim) if spec.key_shift else nn.Identity()
-        self.log_scale = nn.Parameter(torch.full((spec.heads, 1, 1), math.log(self.head_dim) / 2))
-        self.log_scale.requires_grad_(spec.qk_norm)
+        scale = math.log(spec.qk_scale) if spec.qk_scale else math.log(self.head_dim) / 2
+        self.log_scale = nn.Parameter(torch.full((spec.heads, 1, 1), scale))
+        self.log_scale.requires_grad_(spec.qk_norm and spec.learn_scale)
 
     def _heads(self, x: Float[Tensor, "b t _"], heads: int) -> Float[Tensor, "b h t d"]:
         return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
@@ -167,7 +169,8 @@ class Attention(nn.Module):
         return self.out(torch.cat(mixed, dim=2).transpose(1, 2).flatten(2))
 
     def _scale(self) -> float | Tensor:
-        return self.log_scale.exp() if self.spec.qk_norm else 1 / math.sqrt(self.head_dim)
+        scale = self.log_scale.exp() if self.spec.qk_norm else 1 / math.sqrt(self.head_dim)
+        return scale if self.temper == 1 else scale * self.temper
 
     def _by_form(
         self,

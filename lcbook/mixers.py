@@ -1,7 +1,8 @@
 """The menu of mixers: what lets a token of a sequence learn of earlier ones, and how much of them each keeps.
 
-Softmax attention keeps every key and value. The recurrences keep one matrix a head, whatever the length, and differ in
-how they write to it. The last three read a long text in segments and hand something on from each to the next.
+Softmax attention keeps every key and value, and so do four remedies for how it spreads its weights over a long text.
+The recurrences keep one matrix a head, whatever the length, and differ in how they write to it. The last three read a
+long text in segments and hand something on from each to the next.
 """
 
 from __future__ import annotations
@@ -15,6 +16,46 @@ from lcbook.exact import positive
 @dataclass(frozen=True)
 class Softmax:
     """Softmax attention over the keys of all earlier tokens, or over those that a pattern shows."""
+
+
+@dataclass(frozen=True)
+class LearnedSink:
+    """Softmax attention whose weights may sum to less than 1: a learned logit a head stands in the denominator too.
+
+    Source: OpenAI 2025, arXiv 2508.10925 (gpt-oss); with that logit fixed at 0: Miller 2023, "Attention is off by one".
+    """
+
+
+@dataclass(frozen=True)
+class ForgettingGate:
+    """Softmax attention in which each token fades all earlier ones by a learned factor, for each head.
+
+    Source: Lin et al. 2025, arXiv 2503.02130 (Forgetting Transformer), section 3.
+    """
+
+
+@dataclass(frozen=True)
+class Differential:
+    """The difference of two softmax maps a head, the second one times a learned lambda.
+
+    Lambda starts near start * (1 - 3/4 exp(-0.3 * layer)), the layers counted from 0. For 0.8 that is the paper's
+    0.8 - 0.6 exp(-0.3 * layer): 0.2 in the first layer, 0.8 far up. A head's width must be even.
+    Source: Ye et al. 2024, arXiv 2410.05258 (Differential Transformer), section 2.1.
+    """
+
+    start: float | int = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < 1:
+            raise ValueError(f"start is {self.start}; allowed is 0 or more, below 1.")
+
+
+@dataclass(frozen=True)
+class Selective:
+    """Softmax attention in which each token tells later ones, by the scores of the first head, what they need no more.
+
+    Source: Leviathan et al. 2024, arXiv 2410.02703 (Selective Attention), section 3.
+    """
 
 
 @dataclass(frozen=True)
@@ -105,9 +146,10 @@ class RecurrentMemory:
             raise ValueError(f"memory is {self.memory}; allowed is 0 or more.")
 
 
+Attending = Differential | ForgettingGate | Selective | LearnedSink
 Recurrent = LinearAttention | Additive | DeltaRule | GatedDeltaRule
 Segmented = SegmentRecurrence | CompressiveMemory | RecurrentMemory
-Mixer = Softmax | Recurrent | Segmented
+Mixer = Softmax | Attending | Recurrent | Segmented
 
 
 def label(mixer: Mixer) -> str:
@@ -115,6 +157,14 @@ def label(mixer: Mixer) -> str:
     match mixer:
         case Softmax():
             return "attention"
+        case LearnedSink():
+            return "learned sink"
+        case ForgettingGate():
+            return "forgetting attention"
+        case Differential(start):
+            return "differential attention" + (f", lambda {start:g}" if start != Differential.start else "")
+        case Selective():
+            return "selective attention"
         case LinearAttention():
             name = "linear attention"
         case Additive():
@@ -137,16 +187,17 @@ def label(mixer: Mixer) -> str:
 def state_size(mixer: Mixer, *, layers: int, width: int, heads: int, kv_heads: int, length: int) -> int:
     """Return the scalars that a model keeps of a sequence of `length` tokens, all layers together.
 
-    Softmax attention keeps keys and values of all tokens. A recurrence keeps a matrix a head (and, linear attention,
-    the sum of its keys). A model that reads in segments keeps what it hands to the next: Transformer-XL the inputs of
-    each layer over one segment, a compressive memory its matrix and the sum of its keys, an RMT its memory tokens.
-    The one key that a key shift looks back on is not counted.
+    Softmax attention and its remedies keep keys and values of all tokens. A recurrence keeps a matrix a head (and,
+    linear attention, the sum of its keys). A model that reads in segments keeps what it hands to the next:
+    Transformer-XL the inputs of each layer over one segment, a compressive memory its matrix and the sum of its keys,
+    an RMT its memory tokens. The one key that a key shift looks back on is not counted, nor the number a key that a
+    forget gate or selective attention adds up.
     Raises ValueError for a length below 1.
     """
     positive(length=length)
     head_dim = width // heads
     match mixer:
-        case Softmax():
+        case Softmax() | Differential() | ForgettingGate() | Selective() | LearnedSink():
             return layers * 2 * length * kv_heads * head_dim
         case LinearAttention(key_dim):
             return layers * heads * (key_dim or head_dim) * (head_dim + 1)

@@ -19,14 +19,19 @@ from lcbook.mixers import (
     Additive,
     CompressiveMemory,
     DeltaRule,
+    Differential,
+    ForgettingGate,
     GatedDeltaRule,
+    LearnedSink,
     LinearAttention,
     RecurrentMemory,
     SegmentRecurrence,
+    Selective,
     Softmax,
 )
 from lcbook.model_spec import ModelSpec
 from lcbook.positions import TABLE_STD, PositionEncoding
+from lcbook.remedies import remedied
 from lcbook.segments import recurrent_memory
 
 __all__ = ["Decoder", "Layer", "ModelSpec", "build"]
@@ -37,6 +42,8 @@ def _mix(spec: ModelSpec, encoding: PositionEncoding, layer: int) -> nn.Module:
     match spec.mixer:
         case Softmax() | RecurrentMemory():
             return Attention(spec, encoding, layer)
+        case Differential() | ForgettingGate() | Selective() | LearnedSink() as mixer:
+            return remedied(spec, encoding, layer, mixer)
         case SegmentRecurrence() | CompressiveMemory() as mixer:
             return SegmentedAttention(spec, encoding, layer, mixer)
         case LinearAttention() | Additive() | DeltaRule() | GatedDeltaRule() as mixer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lcbook.mixers import Mixer, Recurrent, Softmax
@@ -16,12 +17,13 @@ class ModelSpec:
     """A decoder: `layers` of attention with `heads` query and `kv_heads` key-value heads (0: as many as heads).
 
     `mlp` is the hidden width of a SwiGLU layer after each attention (0: none). `key_shift` mixes each key with the
-    key before it; `qk_norm` gives queries and keys unit length and learns the scale of their product. `pattern` says
-    which keys a query sees; the layers numbered in `full_layers` (from 0) see all earlier ones in spite of it. `mixer`
-    replaces attention in every layer, or says how a long text is read in segments; it takes no other pattern,
-    normalizer, position encoding or number of keys, and a recurrence scales queries and keys in its own way.
-    `separator` is the token that opens a document: nothing then looks across the boundary of a document, though the
-    positions run on; None: all documents of a sequence are read as one. It needs full softmax attention.
+    key before it; `qk_norm` gives queries and keys unit length and learns the scale of their product, from `qk_scale`
+    on (0: the root of the head width); without `learn_scale` it stays there. `pattern` says which keys a query sees;
+    the layers numbered in `full_layers` (from 0) see all earlier ones in spite of it. `mixer` replaces attention in
+    every layer, or says how a long text is read in segments; it takes no other pattern, normalizer, position encoding
+    or number of keys, and a recurrence scales queries and keys in its own way. `separator` is the token that opens a
+    document: nothing then looks across the boundary of a document, though the positions run on; None: all documents of
+    a sequence are read as one. It needs full softmax attention.
     """
 
     layers: int = 1
@@ -37,6 +39,8 @@ class ModelSpec:
     full_layers: tuple[int, ...] = ()
     mixer: Mixer = Softmax()
     separator: int | None = None
+    qk_scale: float | int = 0.0
+    learn_scale: bool = True
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads"):
@@ -52,6 +56,13 @@ class ModelSpec:
         if not set(self.full_layers) <= set(range(self.layers)):
             raise ValueError(
                 f"full_layers is {self.full_layers}; allowed are numbers from 0 to {self.layers - 1}."
+            )
+        if not 0 <= self.qk_scale < math.inf:
+            raise ValueError(f"qk_scale is {self.qk_scale}; allowed is 0 or a finite number above it.")
+        if not self.qk_norm and (self.qk_scale or not self.learn_scale):
+            raise ValueError(
+                f"qk_scale is {self.qk_scale} and learn_scale {self.learn_scale} without qk_norm; allowed are 0 and "
+                "True."
             )
         find_normalizer(self.normalizer)
         plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self

@@ -101,6 +101,30 @@ def load_json(path: Path) -> dict[str, Any]:
     return body
 
 
+def store(write: Callable[[], Any]) -> None:
+    """Write to the cache; where that fails, say so and go on, since the result is still in memory."""
+    try:
+        write()
+    except OSError as error:
+        warnings.warn(
+            f"The cache {runtime.cache_dir()} cannot be written ({error.strerror}); nothing is lost but time.",
+            stacklevel=3,
+        )
+
+
+def cached_rows(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there."""
+    try:
+        return load_json(path)["rows"]
+    except OSError:
+        pass
+    except DamagedFileError as error:
+        warnings.warn(f"{error} It is computed again.", stacklevel=3)
+    rows = compute()
+    store(lambda: save_json(path, {"rows": rows}))
+    return rows
+
+
 def _commit() -> str | None:
     here, command = Path(__file__).resolve().parent, ["git", "rev-parse", "HEAD"]
     try:

@@ -81,7 +81,7 @@ class KeyValueRecall:
     are asked. `depth` places the first-asked pair at that share of the context (0 start, 1 end), None draws it
     uniformly. `depths` holds weights of equal bins of the context by which all pairs that will be asked for are placed
     (see `depth_weights`), () uniformly. `competing` is the share of the remaining context filled by pairs whose keys
-    are not asked for.
+    are not asked for; a share `agreeing` of these has one and the same value, which is never an answer.
     Filler is uniform noise over `filler` tokens, or, with `text`, a walk in which each token has two equally likely
     successors, so that a bigram predicts it to within log 2 nats. With `announced` the keys that will be asked for
     also stand at the very start, so that a reader knows from there what to keep. With `rewritten` each key that will
@@ -101,6 +101,7 @@ class KeyValueRecall:
     announced: bool = False
     rewritten: bool = False
     depths: tuple[float | int, ...] = ()
+    agreeing: float | int = 0.0
 
     def __post_init__(self) -> None:
         for name in ("pairs", "queries", "keys", "values", "filler"):
@@ -121,6 +122,11 @@ class KeyValueRecall:
             raise ValueError(f"depths is {self.depths} with a depth or rewritten pairs; allowed is ().")
         if not 0 <= self.competing <= 1:
             raise ValueError(f"competing is {self.competing}; allowed is a share from 0 to 1.")
+        if not 0 <= self.agreeing <= 1 or (self.agreeing and self.values <= self.pairs):
+            raise ValueError(
+                f"agreeing is {self.agreeing} with {self.values} values; allowed is a share from 0 to 1, "
+                f"and with more than 0 more values than pairs ({self.pairs})."
+            )
 
     @property
     def vocabulary(self) -> int:
@@ -149,7 +155,7 @@ class KeyValueRecall:
         values = torch.randint(self.values, (batch, self.pairs), generator=generator) + self.keys
         slot = self._slots(batch, slots, generator)
         if self.competing:
-            self._compete(tokens[:, start:], keys[:, self.pairs :], slots, generator)
+            self._compete(tokens[:, start:], keys[:, self.pairs :], values, slots, generator)
         tokens[:, :start] = asked[:, :start]
         if self.rewritten:
             slot, earlier = _later_first(slot, self.queries)
@@ -195,15 +201,44 @@ class KeyValueRecall:
             start = (start[:, :1] + steps.cumsum(1)) % self.filler
         return start + self.keys + self.values
 
-    def _compete(self, tokens: Tensor, spare: Tensor, slots: int, generator: torch.Generator) -> None:
+    def one_voice(self, values: Int[Tensor, "b pairs"], generator: torch.Generator) -> Int[Tensor, " b"]:
+        """Return for each sequence a value that none of its pairs has; drawn only where competing pairs agree."""
+        if not self.agreeing:
+            return torch.zeros(len(values), dtype=torch.long)
+        order = distinct(len(values), self.values, self.values, generator) + self.keys
+        free = (order[..., None] != values[:, None]).all(-1)
+        return order.gather(1, free.int().argmax(1, keepdim=True))[:, 0]
+
+    def competing_values(
+        self, shape: tuple[int, ...], voice: Int[Tensor, "..."], generator: torch.Generator
+    ) -> Int[Tensor, "..."]:
+        """Draw the values of competing pairs: a share `agreeing` is `voice`, the others are independent."""
+        values = torch.randint(self.values, shape, generator=generator) + self.keys
+        if self.agreeing:
+            values = torch.where(torch.rand(shape, generator=generator) < self.agreeing, voice, values)
+        return values
+
+    def _compete(
+        self, tokens: Tensor, spare: Tensor, values: Tensor, slots: int, generator: torch.Generator
+    ) -> None:
         """Overwrite a share of the slots with pairs of keys that are never asked for."""
         batch, count = tokens.shape[0], round(self.competing * slots)
         where = 2 * distinct(batch, slots, count, generator)
         which = torch.randint(spare.shape[1], (batch, count), generator=generator)
         tokens.scatter_(1, where, spare.gather(1, which))
-        tokens.scatter_(
-            1, where + 1, torch.randint(self.values, (batch, count), generator=generator) + self.keys
-        )
+        voice = self.one_voice(values, generator)[:, None]
+        tokens.scatter_(1, where + 1, self.competing_values((batch, count), voice, generator))
+
+    def haystack(self, batch: Batch) -> Bool[Tensor, "b s"]:
+        """True for the tokens of which a longer text of the same kind has more: filler and competing pairs.
+
+        The pairs that are asked for are none of them, nor are the questions; the other pairs count as competing ones
+        where there are any.
+        """
+        place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+        more = (place < batch.at[:, :1]) & ((batch.tokens >= self.keys + self.values) | (self.competing > 0))
+        needle = batch.at - batch.gap
+        return more.scatter(1, needle, False).scatter(1, needle + 1, False)
 
     def with_pairs(self, pairs: int) -> KeyValueRecall:
         """Return the same task with fewer or more pairs, and no more queries than pairs (for curricula)."""

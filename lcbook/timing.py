@@ -26,6 +26,7 @@ from tqdm import tqdm
 from lcbook import runtime, stats
 from lcbook.attention_costs import AttentionCost, Machine, attention_cost, roofline_seconds
 from lcbook.forms import Form, attention_by, label
+from lcbook.results import cached_rows, digest
 from lcbook.stats import Number
 
 __all__ = [
@@ -182,8 +183,9 @@ def measure(
     A length is left out for a form, and all longer ones, so that its line ends, where the closed form of the peak
     (with `backward`: three times that) exceeds `most_bytes`, or where the time at the length before, grown as the
     operations do, exceeds `most_seconds` for one call. Inputs are float32, one sequence; on the CPU one core is used.
-    `name` files the frame under the chapter. Raises ValueError for no form, two forms of one label, lengths that do
-    not rise, fewer than one round, or limits that leave nothing.
+    `name` files the frame under the chapter. What was timed is kept in the cache, by machine and version of PyTorch,
+    and not timed again. Raises ValueError for no form, two forms of one label, lengths that do not rise, fewer than one
+    round, or limits that leave nothing.
     """
     names = [label(form) for form in forms]
     if not forms or len(set(names)) < len(names):
@@ -192,18 +194,24 @@ def measure(
         raise ValueError(f"lengths is {list(lengths)}; allowed are rising lengths, at least one.")
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; allowed is 1 or more.")
-    with runtime.one_thread():
-        cells = _cells(forms, lengths, (heads, head_dim), backward, most_bytes, most_seconds)
-        if not cells:
-            raise ValueError(
-                f"most_bytes is {most_bytes}; allowed is enough for one form at {lengths[0]} tokens."
-            )
-        rows = []
-        for seed in tqdm(range(rounds), desc=name, unit="round", mininterval=1.0):
-            for cell in cells if seed % 2 == 0 else cells[::-1]:
-                seconds = _clock(cell.job, runtime.device(), cell.repeats)
-                rows.append({**cell.row, "seed": seed, "seconds": seconds})
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    what = (forms, lengths, heads, head_dim, rounds, backward, most_bytes, most_seconds)
+    key = digest("timing", *what, runtime.device_description(), torch.__version__)
+
+    def rows() -> list[dict[str, Any]]:
+        found = []
+        with runtime.one_thread():
+            cells = _cells(forms, lengths, (heads, head_dim), backward, most_bytes, most_seconds)
+            if not cells:
+                raise ValueError(
+                    f"most_bytes is {most_bytes}; allowed is enough for one form at {lengths[0]} tokens."
+                )
+            for seed in tqdm(range(rounds), desc=name, unit="round", mininterval=1.0):
+                for cell in cells if seed % 2 == 0 else cells[::-1]:
+                    seconds = _clock(cell.job, runtime.device(), cell.repeats)
+                    found.append({**cell.row, "seed": seed, "seconds": seconds})
+        return found
+
+    frame = pd.DataFrame(cached_rows(runtime.cache_dir() / "timings" / f"{key}.json", rows), columns=COLUMNS)
     frame = frame.sort_values(
         ["arm", "length", "seed"], key=lambda c: c.map(names.index) if c.name == "arm" else c
     )

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from lcbook import runtime
-from lcbook.experiment import Run, cached_rows
+from lcbook.experiment import Run
 from lcbook.model import Decoder, build
 from lcbook.positions import draw_positions
-from lcbook.results import digest
+from lcbook.results import cached_rows, digest
 from lcbook.schedules import plan
 from lcbook.tasks import Batch
 from lcbook.train import train

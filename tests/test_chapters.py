@@ -197,17 +197,18 @@ def disagreements(stored: dict[str, tuple[str, str]], again: dict[str, tuple[str
     """Say where the cards of a rerun part from the stored ones, one line each.
 
     A rerun on another machine has other rounding and other timings, so a verdict near its threshold may become
-    inconclusive or cease to be. None may turn around, come or go, and at most a quarter may lose its decision.
+    inconclusive or cease to be, and a slow one may not time enough lengths to judge. No verdict may turn around, none
+    may come or go, and at most a quarter may lose its decision.
     """
     said = [f"{claim} has other words: {again.get(claim)}" for claim in stored
             if claim not in again or stored[claim][1] != again[claim][1]]  # fmt: skip
     pairs = {claim: (stored[claim][0], again[claim][0]) for claim in stored if claim in again}
-    free = {"supported", "refuted", "inconclusive"}
+    decided = ("supported", "refuted")
     said += [f"{claim} was {old}, is {new}" for claim, (old, new) in pairs.items()
-             if old != new and not ({old, new} <= free and "inconclusive" in (old, new))]  # fmt: skip
-    lost = [claim for claim, (old, new) in pairs.items() if new == "inconclusive" != old]
+             if old != new and ((old in decided and new in decided) or "not judged" == old)]  # fmt: skip
+    lost = [claim for claim, (old, new) in pairs.items() if old in decided and new not in decided]
     if len(lost) > max(1, len(pairs) // 4):
-        said.append(f"inconclusive now: {', '.join(lost)}")
+        said.append(f"decided no more: {', '.join(lost)}")
     return said + [f"{claim} is new" for claim in again if claim not in stored]
 
 

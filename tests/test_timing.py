@@ -187,6 +187,17 @@ def test_measure_carries_the_closed_forms(frame):
     assert naive["peak_bytes"] == pytest.approx(naive["model_peak_bytes"], rel=0.25)
 
 
+def test_what_was_timed_is_kept_by_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    first, again, other = (measure([Fused()], (8, 16), rounds=n, name="kept") for n in (2, 2, 3))
+    pd.testing.assert_frame_equal(again, first)
+    assert len(other) == 6
+    for path in (tmp_path / "timings").iterdir():
+        path.write_text("cut short")
+    with pytest.warns(UserWarning, match="computed again"):
+        assert len(measure([Fused()], (8, 16), rounds=2, name="kept")) == 4
+
+
 def test_a_line_ends_where_a_call_would_take_too_long():
     frame = measure((Fused(),), (64, 128, 8192), rounds=1, most_seconds=1e-7, name="short")
     assert frame["length"].tolist() == [64]  # nothing is known of the first length before it is timed
