@@ -4,6 +4,7 @@ A product of [m, k] and [k, n] counts 2 m k n operations (a multiplication and a
 (norms, softmax, rotations, fading) is left out, as usual, and so is the saving that a causal mask would allow. What
 reads in segments is counted with its last segment filled up, as it is computed. A recurrence is counted in its step
 form: for each token a matrix is written to and read once, and once more where the delta rule reads before it writes.
+Selective attention is counted with the scores of its first head at all places, which tell later queries what to skip.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from lcbook.mixers import (
     Additive,
     CompressiveMemory,
     DeltaRule,
+    Differential,
+    ForgettingGate,
     GatedDeltaRule,
+    LearnedSink,
     LinearAttention,
     Recurrent,
     RecurrentMemory,
     Segmented,
     SegmentRecurrence,
+    Selective,
     state_size,
 )
 from lcbook.model_spec import ModelSpec
@@ -51,15 +56,23 @@ def _table(spec: ModelSpec) -> int:
 
 
 def _mixer_parameters(spec: ModelSpec) -> int:
-    """Return the number of parameters of what mixes tokens in one layer."""
+    """Return the number of trained parameters of what mixes tokens in one layer."""
     width, kv_width = spec.width, _kv_width(spec)
     if isinstance(spec.mixer, Recurrent):
         keys, gates = _key_width(spec, spec.mixer), GATES[type(spec.mixer)] * spec.heads
         norm = width // spec.heads
         return 2 * width * (width + keys) + spec.key_shift * keys + norm + gates * (width + 1)
-    gates = isinstance(spec.mixer, CompressiveMemory) * spec.heads
-    scales = spec.qk_norm * spec.heads
-    return 2 * width * (width + kv_width) + spec.key_shift * kv_width + scales + gates
+    match spec.mixer:
+        case CompressiveMemory() | LearnedSink():  # a gate or a sink a head
+            own = spec.heads
+        case ForgettingGate():
+            own = spec.heads * (width + 1)
+        case Differential():  # four vectors of half a head's width, from which lambda is made, and the norm
+            own = 3 * (width // spec.heads)
+        case _:
+            own = 0
+    scales = (spec.qk_norm and spec.learn_scale) * spec.heads
+    return 2 * width * (width + kv_width) + spec.key_shift * kv_width + scales + own
 
 
 def parameters(spec: ModelSpec, vocabulary: int) -> int:
@@ -96,7 +109,11 @@ def _layer(spec: ModelSpec, length: int, asked: int) -> int:
             return outputs + 3 * length * width * width + 2 * filled * segment * width + writes + reads
         case _:
             keys_and_values = 2 * length * width * _kv_width(spec)
-            return outputs + asked * width * width + keys_and_values + 2 * asked * length * width
+            attention = asked * width * width + keys_and_values + 2 * asked * length * width
+            gates = isinstance(spec.mixer, ForgettingGate) * length * width * spec.heads
+            # the first head's queries and their scores, at all places
+            first = isinstance(spec.mixer, Selective) * length * head_dim * (width + length)
+            return outputs + attention + gates + first
 
 
 def forward_flops(

@@ -26,6 +26,7 @@ from lcbook.experiment import Run, trained_model
 from lcbook.layers import Attention, places
 from lcbook.mixers import Softmax
 from lcbook.model import Decoder, Layer
+from lcbook.patterns import Full
 from lcbook.positions import draw_positions
 from lcbook.results import cached_rows, digest
 from lcbook.tasks import Batch, KeyValueRecall
@@ -46,12 +47,15 @@ def forecast(
 ) -> list[dict[str, Any]]:
     """Return for each of `lengths` a row with the answers that should be right, from texts of `at` tokens alone.
 
-    A row holds length, predicted (answers right) and asked. Raises ValueError for lengths below `at` and for a model
-    whose last layer is not full attention by softmax, plain or scaled by log n.
+    A row holds length, predicted (answers right) and asked. Raises ValueError for lengths below `at`, for texts of `at`
+    tokens without haystack, and for a model whose last layer is not full attention by softmax, plain or scaled by
+    log n, over a text read as one.
     """
     spec = model.spec
-    if spec.mixer != Softmax() or spec.normalizer not in NORMALIZERS:
-        raise ValueError(f"model is of {spec}; allowed is attention by {' or '.join(NORMALIZERS)}.")
+    whole = spec.pattern_of(spec.layers - 1) == Full() and spec.separator is None
+    if spec.mixer != Softmax() or spec.normalizer not in NORMALIZERS or not whole:
+        allowed = f"full attention by {' or '.join(NORMALIZERS)} in the last layer, without a separator"
+        raise ValueError(f"model is of {spec}; allowed is {allowed}.")
     if not lengths or min(lengths) < at:
         raise ValueError(f"lengths is {list(lengths)}; allowed are lengths of {at} (at) or more.")
     device = next(model.parameters()).device
@@ -74,10 +78,13 @@ def forecast(
     bias = attention.encoding.bias(q_positions, where)
     seen = attention._mask(q, k, q_index)
     hay = task.haystack(batch)[:, None, None]
+    if not hay.any(-1).all():
+        raise ValueError(f"at is {at}; allowed is a length at which texts of {task} have some haystack.")
     pool = _Pool(q * attention._scale(), k, v, hay, bias, seen, batch)
     rows = []
     for length in lengths:
-        rate = 1.0 if spec.normalizer == "softmax" else math.log(length)
+        keys = batch.at[:, None, :, None] + 1 + length - at  # that a question sees
+        rate = 1.0 if spec.normalizer == "softmax" else keys.clamp(min=2).to(x.dtype).log()
         mixed = pool.mixed(length - at, rate).transpose(1, 2).flatten(2)
         y = attention.out(mixed) + places(x, batch.at)
         if layer.mlp is not None and layer.mlp_norm is not None:
@@ -112,9 +119,9 @@ class _Pool:
             self.far = (q @ pooled[0].transpose(-1, -2)).masked_fill(same, -torch.inf)  # [b h t m]
             self.kept = (~same).sum(-1, keepdim=True)
 
-    def mixed(self, more: int, rate: float) -> Tensor:
+    def mixed(self, more: int, rate: float | Tensor) -> Tensor:
         """Return the mixtures [b h t d] with `more` tokens of haystack than the texts have, scores times `rate`."""
-        own = self.own * rate if rate != 1 else self.own
+        own = self.own * rate
         top = own.amax(-1, keepdim=True)
         if self.far is not None:
             top = torch.maximum(top, (self.far * rate).amax(-1, keepdim=True))

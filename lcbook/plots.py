@@ -34,12 +34,20 @@ from lcbook.plots_arms import ablations, recall_by_arm
 from lcbook.plots_capacity import capacity_by_state, interaction, recall_by_load, recall_by_segments
 from lcbook.plots_costs import cost_by_length, cost_panels, roofline
 from lcbook.plots_data import depth_panels, recall_by_depth, share_curve
+from lcbook.plots_dilution import (
+    calibration,
+    escape_and_reach,
+    forecast_panels,
+    log_odds_by_length,
+    weights_by_rank,
+)
 from lcbook.plots_dose import dose, n50_bars
 from lcbook.plots_heads import hops_by_layers, map_gallery, recall_by_rate
 from lcbook.plots_mechanism import attention_map, phase_table, phases, scores_by_distance, training_curve
 from lcbook.plots_patterns import found_and_right, pattern_gallery
 from lcbook.plots_reach import keys_and_recall, recall_within_reach
 from lcbook.plots_schedules import loss_by_length
+from lcbook.plots_streams import recall_by_share, seconds_and_memory
 from lcbook.plots_training import ablation_forest, escape_curves, learning_curves, length_interaction
 from lcbook.style import (
     GREY,
@@ -64,14 +72,15 @@ from lcbook.style import (
 )
 
 __all__ = [
-    "ablation_forest", "ablations", "alt", "attention_map", "capacity_by_state", "cost_by_length",
-    "cost_panels", "depth_panels", "dose", "escape_curves", "found_and_right", "heat_map",
-    "hops_by_layers", "interaction", "keys_and_recall", "learning_curves", "length_interaction",
-    "loss_by_length", "map_gallery", "n50_bars", "pattern_gallery", "phase_table", "phases",
-    "recall_beside", "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length",
-    "recall_by_load", "recall_by_rate", "recall_by_segments", "recall_within_reach", "roofline",
-    "scores_by_distance", "share_curve", "style", "text_loss_and_recall", "text_loss_table",
-    "training_curve",
+    "ablation_forest", "ablations", "alt", "attention_map", "calibration", "capacity_by_state",
+    "cost_by_length", "cost_panels", "depth_panels", "dose", "escape_and_reach", "escape_curves",
+    "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction",
+    "keys_and_recall", "learning_curves", "length_interaction", "log_odds_by_length", "loss_by_length",
+    "map_gallery", "n50_bars", "pattern_gallery", "phase_table", "phases", "recall_beside",
+    "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length", "recall_by_load",
+    "recall_by_rate", "recall_by_segments", "recall_by_share", "recall_within_reach", "roofline",
+    "scores_by_distance", "seconds_and_memory", "share_curve", "style", "text_loss_and_recall", "text_loss_table", "training_curve",
+    "weights_by_rank",
 ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ import platform
 import resource
 import subprocess
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -71,7 +71,7 @@ def draw(task: KeyValueRecall, length: int, generator: torch.Generator, *, piece
 
 def _places(slots: int, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
     """Draw `count` distinct numbers below `slots` without listing them all."""
-    if slots < 8 * count:
+    if slots < count * max(8, count // 2):  # where two of them would often be the same
         return distinct(1, slots, count, generator)[0]
     while True:
         drawn = torch.randint(slots, (count,), generator=generator)
@@ -185,39 +185,48 @@ class Answer:
 def answers(kinds: Kinds, text: Text) -> list[Answer]:
     """Read a text once and return the answer to each of its questions."""
     vocabulary, tail = len(kinds.residual), text.batch.tokens[0]
-    counts, seen, before = counts_of_kinds(text.pieces, vocabulary)
-    found = []
-    for i, token in enumerate(tail.tolist()):
-        counts[before, token] += 1
-        seen, before = seen + 1, token
-        if i % 2 == 0:
-            needle = int(text.needles[i // 2, 0]) * vocabulary + int(text.needles[i // 2, 1])
-            found.append(_answer(kinds, counts, seen, token, needle))
-    return found
+    context, seen, before = counts_of_kinds(text.pieces, vocabulary)
+    counts = context.flatten()
+    late = torch.cat([tail.new_tensor([before]), tail[:-1]]) * vocabulary + tail  # kinds of the last tokens
+    present = counts.scatter(0, late, 1).nonzero()[:, 0]
+    at = torch.searchsorted(present, late)
+    many = counts[present].double().repeat(len(text.needles), 1)
+    for question, row in enumerate(many):
+        row.index_add_(0, at[: 2 * question + 1], torch.ones(2 * question + 1, dtype=row.dtype))
+    needles = torch.searchsorted(present, text.needles[:, 0] * vocabulary + text.needles[:, 1])
+    device = kinds.keys.device
+    found = _read(kinds, tail[::2].to(device), present.to(device), many.to(device), needles.to(device))
+    return [Answer(*one) for one in zip(*found, strict=True)]
 
 
-def _answer(kinds: Kinds, counts: Int[Tensor, "before token"], seen: int, token: int, needle: int) -> Answer:
-    """Return what the query of `token` finds among `seen` keys, counted by kind."""
+def _read(
+    kinds: Kinds,
+    asked: Int[Tensor, " q"],
+    present: Int[Tensor, " m"],
+    many: Float[Tensor, "q m"],
+    needles: Int[Tensor, " q"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return logits, log odds, margins and variances of queries that see the kinds `present`, `many` of each."""
     model, (layer, attention) = kinds.model, _parts(kinds.model)
     scale = attention._scale()
-    query = kinds.queries[token] * (scale[:, 0] if isinstance(scale, Tensor) else scale)
-    scores = torch.einsum("hd,hkd->hk", query, kinds.keys).double()
+    queries = kinds.queries[asked] * (scale[:, 0] if isinstance(scale, Tensor) else scale)
+    scores = torch.einsum("qhd,hmd->qhm", queries, kinds.keys[:, present]).double()
+    seen = many.sum(-1)[:, None, None]
     if model.spec.normalizer == "log-n softmax":
-        scores = scores * math.log(max(seen, 2))
-    many = counts.flatten().to(scores.device).double()
-    weights = torch.softmax(scores + many.log(), dim=-1)
-    by_token = weights.view(len(scores), *counts.shape).sum(1).to(kinds.values.dtype)
-    mixed = torch.einsum("hv,vhd->hd", by_token, kinds.values).flatten()
-    x = kinds.residual[token] + attention.out(mixed)
+        scores = scores * seen.clamp(min=2).log()
+    weights = torch.softmax(scores + many.log()[:, None], dim=-1).to(kinds.values.dtype)
+    mixed = torch.einsum("qhm,mhd->qhd", weights, kinds.values[present % len(kinds.residual)]).flatten(1)
+    x = kinds.residual[asked] + attention.out(mixed)
     if layer.mlp is not None and layer.mlp_norm is not None:
-        x = x + layer.mlp(layer.mlp_norm(x))
+        x = x + layer.mlp(layer.mlp_norm(x)[None])[0]
     logits = model.norm(x) @ model.embedding.weight.T
-    others = many.clone()
-    others[needle] -= 1
-    odds = scores[:, needle] - torch.logsumexp(scores + others.log(), dim=-1)
-    mean = scores @ (others / (seen - 1))
-    variance = (scores - mean[:, None]) ** 2 @ (others / (seen - 1))
-    return Answer(logits, odds, scores[:, needle] - mean, variance)
+    others = many.scatter_add(1, needles[:, None], -torch.ones_like(many[:, :1]))[:, None]
+    needle = scores.gather(2, needles[:, None, None].expand(-1, scores.shape[1], -1))
+    odds = needle - torch.logsumexp(scores + others.log(), dim=-1, keepdim=True)
+    shares = others / (seen - 1)
+    mean = (scores * shares).sum(-1, keepdim=True)
+    variance = ((scores - mean) ** 2 * shares).sum(-1)
+    return logits, odds[..., 0], (needle - mean)[..., 0], variance
 
 
 def recall_rows(

@@ -232,13 +232,16 @@ class KeyValueRecall:
     def haystack(self, batch: Batch) -> Bool[Tensor, "b s"]:
         """True for the tokens of which a longer text of the same kind has more: filler and competing pairs.
 
-        The pairs that are asked for are none of them, nor are the questions; the other pairs count as competing ones
-        where there are any.
+        The pairs that are asked for are none of them, nor what they were before or what announces them, nor are the
+        questions; the other pairs count as competing ones where there are any.
         """
         place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
-        more = (place < batch.at[:, :1]) & ((batch.tokens >= self.keys + self.values) | (self.competing > 0))
-        needle = batch.at - batch.gap
-        return more.scatter(1, needle, False).scatter(1, needle + 1, False)
+        start = self.queries if self.announced else 0
+        context = (place >= start) & (place < batch.at[:, :1])
+        more = context & ((batch.tokens >= self.keys + self.values) | (self.competing > 0))
+        same = batch.tokens[..., None] == batch.tokens.gather(1, batch.at)[:, None]
+        asked = context & same.any(-1)
+        return more & ~asked & ~asked.roll(1, 1)  # a value follows its key
 
     def with_pairs(self, pairs: int) -> KeyValueRecall:
         """Return the same task with fewer or more pairs, and no more queries than pairs (for curricula)."""

@@ -12,10 +12,15 @@ from lcbook.mixers import (
     Additive,
     CompressiveMemory,
     DeltaRule,
+    Differential,
+    ForgettingGate,
     GatedDeltaRule,
+    LearnedSink,
     LinearAttention,
     RecurrentMemory,
     SegmentRecurrence,
+    Selective,
+    Softmax,
     label,
 )
 from lcbook.model import ModelSpec, build
@@ -28,7 +33,9 @@ SPECS = [
     ModelSpec(layers=2, width=14, heads=7, kv_heads=1, qk_norm=False, position=T5Bias(buckets=11)),
     ModelSpec(layers=2, width=6, heads=3, mlp=5, key_shift=False, position=Randomized(Learned(17), 17)),
     ModelSpec(layers=1, width=10, heads=5, position=ALiBi(), normalizer="log-n softmax"),
+    ModelSpec(layers=2, width=15, heads=5, qk_scale=7.0, learn_scale=False),
 ]
+REMEDIES = [LearnedSink(), ForgettingGate(), Differential(), Differential(0.3), Selective()]
 RULES = [LinearAttention(), LinearAttention(5), Additive(), Additive(3), DeltaRule(5), GatedDeltaRule(5)]
 SEGMENTED = [
     SegmentRecurrence(4),
@@ -120,12 +127,51 @@ def test_operations_are_those_that_torch_counts(spec, answers):
 
 
 @pytest.mark.parametrize("key_shift", [True, False])
-@pytest.mark.parametrize("mixer", [*RULES, *SEGMENTED], ids=label)
+@pytest.mark.parametrize("mixer", [*RULES, *SEGMENTED, *REMEDIES], ids=label)
 def test_parameters_for_every_mixer(mixer, key_shift):
     spec = spec_of(mixer, key_shift)
     assert costs.parameters(spec, 19) == sum(
         p.numel() for p in build(spec, 19, 0).parameters() if p.requires_grad
     )
+
+
+@pytest.mark.parametrize("learn_scale", [True, False])
+@pytest.mark.parametrize("mixer", REMEDIES, ids=label)
+def test_parameters_of_remedies_with_a_fixed_scale(mixer, learn_scale):
+    spec = ModelSpec(layers=2, width=42, heads=3, mixer=mixer, qk_scale=5.0, learn_scale=learn_scale)
+    built = sum(p.numel() for p in build(spec, 19, 0).parameters() if p.requires_grad)
+    assert costs.parameters(spec, 19) == built
+
+
+def test_a_scale_that_is_fixed_is_no_parameter():
+    learned = ModelSpec(layers=2, width=15, heads=5)
+    fixed = ModelSpec(layers=2, width=15, heads=5, learn_scale=False)
+    assert costs.parameters(learned, 19) - costs.parameters(fixed, 19) == 2 * 5
+
+
+def test_remedies_worked_by_hand():
+    def extra(mixer, count, **sizes):
+        plain, changed = (ModelSpec(layers=2, width=42, heads=3, mixer=m) for m in (Softmax(), mixer))
+        return count(changed, 19, **sizes) - count(plain, 19, **sizes)
+
+    mixers = (LearnedSink(), ForgettingGate(), Differential(), Selective())
+    # a logit a head; 42 weights and a bias a head; lambda from 4 vectors of 7, and a gain of 14; nothing; two layers
+    found = [extra(mixer, costs.parameters) for mixer in mixers]
+    assert found == [2 * 3, 2 * 3 * 43, 2 * (4 * 7 + 14), 0]
+    sizes = {"batch": 5, "length": 11, "answers": 2}
+    # gates of 11 tokens from 42 channels; 11 queries of 14 channels and their scores against 11 keys
+    gates, first = 11 * 42 * 3, 11 * 42 * 14 + 11 * 11 * 14
+    found = [extra(mixer, costs.forward_flops, **sizes) for mixer in mixers]
+    assert found == [0, 2 * 5 * 2 * gates, 0, 2 * 5 * 2 * first]
+
+
+@pytest.mark.parametrize("answers", [None, 2])
+@pytest.mark.parametrize("mixer", REMEDIES, ids=label)
+def test_operations_of_remedies_are_those_that_torch_counts(mixer, answers):
+    for layers in (1, 2):
+        spec = spec_of(mixer, layers=layers)
+        ours = costs.forward_flops(spec, 19, batch=5, length=11, answers=answers)
+        assert ours == counted(spec, answers)
 
 
 def test_mixers_worked_by_hand():

@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from lcbook import evaluate
-from lcbook.evaluate import Probe, recall_rows, with_position
+import lcbook as lc
+from lcbook import evaluate, streaming
+from lcbook.evaluate import Probe, recall_rows, with_position, with_scores
+from lcbook.forms import Fused
+from lcbook.heads import attention_maps
+from lcbook.mixers import DeltaRule, LearnedSink
 from lcbook.model import Decoder, ModelSpec, build
 from lcbook.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, T5Bias
 from lcbook.tasks import MQAR, Batch, KeyValueRecall
@@ -283,3 +287,128 @@ def test_depth_bins_and_gap_bin_exclude_each_other():
         Probe(lengths=(16,), depth_bins=4, gap_bin=8)
     with pytest.raises(ValueError, match=r"^depth_bins is -1"):
         Probe(lengths=(16,), depth_bins=-1)
+
+
+# Other scores on the same weights ---------------------------------------------------------------------
+
+
+def test_a_temper_of_two_is_twice_the_scale():
+    model = build(ModelSpec(layers=2, width=28, heads=4, kv_heads=2), VOCABULARY, 0)
+    before, doubled = logits(model), build(model.spec, VOCABULARY, 0)
+    with torch.no_grad():
+        for layer in doubled.layers:
+            layer.attention.log_scale += math.log(2)
+    changed = with_scores(model, temper=2)
+    torch.testing.assert_close(logits(changed), logits(doubled), atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(logits(changed), before)
+    torch.testing.assert_close(logits(with_scores(changed, temper=0.5)), before, atol=1e-6, rtol=1e-6)
+    assert torch.equal(logits(model), before), "the model itself is left alone"
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.zero_()
+    assert torch.equal(logits(model), before), "and shares no memory with the copy"
+
+
+def test_a_temper_multiplies_scores_that_have_no_scale():
+    model = build(ModelSpec(width=28, heads=4, qk_norm=False), VOCABULARY, 0)
+    doubled = build(model.spec, VOCABULARY, 0)
+    with torch.no_grad():
+        doubled.layers[0].attention.q.weight *= 3
+    torch.testing.assert_close(logits(with_scores(model, temper=3)), logits(doubled), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalizer", ["log-n softmax", "sparsemax", "off-by-one softmax", "sigmoid"])
+def test_the_copy_has_these_weights_and_that_normalizer(normalizer):
+    model = build(ModelSpec(layers=2, width=28, heads=2, position=RoPE()), VOCABULARY, 0)
+    changed, spec = with_scores(model, normalizer=normalizer), replace(model.spec, normalizer=normalizer)
+    assert changed.spec == spec
+    fresh = build(spec, VOCABULARY, 1)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(logits(changed), logits(fresh)), "as if the model had been built with it"
+    assert not torch.allclose(logits(changed), logits(model))
+    assert model.spec.normalizer == "softmax"
+
+
+def test_log_n_undone_by_a_temper_at_one_length():
+    """With n keys in sight, log n times 1 / log n leaves the softmax; with fewer it is flatter."""
+    model = build(ModelSpec(width=28, heads=2), VOCABULARY, 0)
+    n = TOKENS.shape[1]
+    changed = with_scores(model, temper=1 / math.log(n), normalizer="log-n softmax")
+    ours, plain = (attention_maps(m, TOKENS)[0] for m in (changed, model))
+    torch.testing.assert_close(ours[:, :, -1], plain[:, :, -1], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(ours[:, :, 4], plain[:, :, 4], atol=1e-4)
+    flatter = with_scores(model, temper=math.log(5) / math.log(n))
+    torch.testing.assert_close(
+        ours[:, :, 4], attention_maps(flatter, TOKENS)[0][:, :, 4], atol=1e-6, rtol=1e-5
+    )
+
+
+def test_scores_that_cannot_be_changed_are_named():
+    model = build(ModelSpec(width=28), VOCABULARY, 0)
+    with pytest.raises(ValueError, match="normalizer is 'hardmax'; allowed are softmax"):
+        with_scores(model, normalizer="hardmax")
+    for mixer in (DeltaRule(), LearnedSink()):
+        other = build(ModelSpec(width=28, mixer=mixer), VOCABULARY, 0)
+        with pytest.raises(ValueError, match=r"mixer is .*; allowed is Softmax\(\)"):
+            with_scores(other, temper=2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"temper": 0}, "temper is 0; allowed is a finite number above 0"),
+        ({"temper": -1.0}, r"temper is -1.0"),
+        ({"temper": math.inf}, "temper is inf"),
+        ({"temper": math.nan}, "temper is nan"),
+        (
+            {"stream": True, "depth_bins": 4},
+            r"stream is True with .*'depth_bins': 4.*; allowed is none of these",
+        ),
+        ({"stream": True, "gap_bin": 8}, r"stream is True with .*'gap_bin': 8"),
+        ({"stream": True, "text": True}, r"stream is True with .*'text': True"),
+        ({"stream": True, "ablate": (0, 0)}, r"stream is True with .*'ablate': \(0, 0\)"),
+        ({"stream": True, "form": Fused()}, r"stream is True with .*'form': Fused"),
+    ],
+)
+def test_a_probe_of_scores_or_streams_refuses_what_cannot_be(bad, message):
+    with pytest.raises(ValueError, match=message):
+        Probe(**bad)
+
+
+def test_probes_of_scores_and_streams_come_through_a_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    lc.setup("")
+    torch.set_num_threads(1)
+    spec = lc.Spec(ModelSpec(width=16), RECALL, TrainSpec(length=24, updates=60, batch=16, lr=1e-2))
+    run, competing = lc.Run("a", spec, 3), replace(RECALL, competing=0.5)
+    probes = [
+        Probe(lengths=(24, 100), questions=200),
+        Probe("hot", (24, 100), 200, temper=9.0),
+        Probe("log-n", (24, 100), 200, normalizer="log-n softmax"),
+        Probe("stream", (24, 100), 200, stream=True),
+        Probe("hot stream", (100,), 200, stream=True, temper=9.0, task=competing, normalizer="log-n softmax"),
+    ]
+    frame = lc.run([run], name="recall", probes=probes).set_index(["probe", "length"])
+    assert len(frame) == 9
+    model, _ = lc.trained_model(run)
+    changed = {
+        "as trained": model,
+        "hot": with_scores(model, temper=9.0),
+        "log-n": with_scores(model, normalizer="log-n softmax"),
+    }
+    for name, one in changed.items():
+        for length in (24, 100):
+            rows = recall_rows(one, RECALL, length, 200, seed=3)
+            assert frame.loc[(name, length), "correct"] == sum(row["correct"] for row in rows)
+            assert frame.loc[[(name, length)], ["weight", "log_odds"]].isna().all().all()
+    assert frame["correct"].nunique() > 3, "the probes tell different things"
+    streams = [
+        ("stream", 24, model, RECALL),
+        ("stream", 100, model, RECALL),
+        ("hot stream", 100, with_scores(changed["hot"], normalizer="log-n softmax"), competing),
+    ]
+    for name, length, one, task in streams:
+        (row,) = streaming.recall_rows(one, task, length, 200, seed=3)
+        for column in ("correct", "total", "weight", "log_odds", "margin", "variance"):
+            assert frame.loc[(name, length), column] == row[column]
+        assert 0 < frame.loc[(name, length), "weight"] < 1

@@ -24,6 +24,8 @@ from lcbook.positions import (
     T5Bias,
     label,
 )
+from lcbook.tasks import KeyValueRecall
+from lcbook.train import TrainSpec, train
 
 POSITIONS = [
     NoPosition(),
@@ -267,6 +269,33 @@ def test_unit_queries_and_keys_make_the_scores_cosines(monkeypatch):
     )
 
 
+def test_the_scale_of_scores_starts_where_it_is_told():
+    def scale_of(**options):
+        spec = ModelSpec(layers=2, width=12, heads=3, **options)
+        scales = [layer.attention.log_scale for layer in build(spec, 19, 0).layers]
+        assert torch.equal(scales[0], scales[1])
+        return scales[0].exp().flatten().tolist(), scales[0].requires_grad
+
+    assert scale_of() == (pytest.approx([2.0] * 3), True)
+    assert scale_of(qk_scale=7) == (pytest.approx([7.0] * 3), True)
+    assert scale_of(qk_scale=0.25, learn_scale=False) == (pytest.approx([0.25] * 3), False)
+    assert scale_of(learn_scale=False) == (pytest.approx([2.0] * 3), False)
+    plain, same = (build(ModelSpec(width=12, heads=3, **o), 19, 0) for o in ({}, {"learn_scale": False}))
+    assert torch.equal(plain(draw_tokens(2, 7)), same(draw_tokens(2, 7))), "the same start"
+
+
+@pytest.mark.parametrize("learn_scale", [True, False])
+def test_a_scale_that_is_fixed_is_not_trained(learn_scale):
+    task = KeyValueRecall(pairs=2, queries=2, keys=7, values=5, filler=3)
+    model = build(ModelSpec(width=12, heads=3, qk_scale=3.0, learn_scale=learn_scale), task.vocabulary, 0)
+    scale, query = (
+        x.detach().clone() for x in (model.layers[0].attention.log_scale, model.layers[0].attention.q.weight)
+    )
+    train(model, task, TrainSpec(length=16, updates=5, batch=7, lr=1e-2, weight_decay=0.1), seed=0)
+    assert torch.equal(model.layers[0].attention.log_scale, scale) != learn_scale
+    assert not torch.equal(model.layers[0].attention.q.weight, query)
+
+
 def test_every_trained_parameter_gets_a_gradient():
     for position in (Learned(23), T5Bias(buckets=7, max_distance=11), NoPosition()):
         model = build(ModelSpec(**SPEC, mlp=5, position=position), 19, 0)
@@ -306,6 +335,14 @@ def test_tokens_start_at_half_a_unit_a_channel():
         ({"width": 10, "heads": 3}, r"width is 10; allowed is a multiple of heads \(3\)"),
         ({"width": 12, "heads": 6, "kv_heads": 4}, r"kv_heads is 4; allowed is a divisor of heads \(6\)"),
         ({"normalizer": "hardmax"}, "normalizer is 'hardmax'"),
+        ({"qk_scale": -1.0}, "qk_scale is -1.0; allowed is 0 or a finite number above it"),
+        ({"qk_scale": math.inf}, "qk_scale is inf"),
+        ({"qk_scale": math.nan}, "qk_scale is nan"),
+        (
+            {"qk_scale": 2.0, "qk_norm": False},
+            "qk_scale is 2.0 and learn_scale True without qk_norm; allowed are 0",
+        ),
+        ({"learn_scale": False, "qk_norm": False}, "qk_scale is 0.0 and learn_scale False without qk_norm"),
     ],
 )
 def test_impossible_models_are_named(wrong, named):

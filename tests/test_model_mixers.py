@@ -15,10 +15,14 @@ from lcbook.mixers import (
     Additive,
     CompressiveMemory,
     DeltaRule,
+    Differential,
+    ForgettingGate,
     GatedDeltaRule,
+    LearnedSink,
     LinearAttention,
     RecurrentMemory,
     SegmentRecurrence,
+    Selective,
     Softmax,
     label,
 )
@@ -27,6 +31,10 @@ from lcbook.patterns import Window
 from lcbook.positions import NoPosition, RoPE
 
 MIXERS = [
+    LearnedSink(),
+    ForgettingGate(),
+    Differential(),
+    Selective(),
     LinearAttention(),
     LinearAttention(7),
     Additive(),
@@ -41,6 +49,7 @@ MIXERS = [
 ]
 every_mixer = pytest.mark.parametrize("mixer", MIXERS, ids=label)
 LENGTH = 23  # five segments, the last of three tokens
+WIDTH = 18  # three heads of an even width, as differential attention needs them
 
 
 def draw_tokens(batch=3, length=LENGTH, seed=0):
@@ -49,7 +58,7 @@ def draw_tokens(batch=3, length=LENGTH, seed=0):
 
 def model_of(mixer, *, layers=2, roughened=True, **options):
     """Return a model in float64, its parameters moved away from their symmetric start."""
-    model = build(ModelSpec(layers=layers, width=15, heads=3, mlp=7, mixer=mixer, **options), 19, 0)
+    model = build(ModelSpec(layers=layers, width=WIDTH, heads=3, mlp=7, mixer=mixer, **options), 19, 0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -112,7 +121,7 @@ def test_every_trained_parameter_gets_a_gradient(mixer):
 
 @every_mixer
 def test_weights_depend_on_the_seed_alone(mixer):
-    one, same, other = (build(ModelSpec(width=15, heads=3, mixer=mixer), 19, seed) for seed in (3, 3, 4))
+    one, same, other = (build(ModelSpec(width=WIDTH, heads=3, mixer=mixer), 19, seed) for seed in (3, 3, 4))
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, same.state_dict()[name])
     assert not torch.equal(one.embedding.weight, other.embedding.weight)
@@ -224,7 +233,7 @@ def test_memory_tokens_start_as_different_as_embedded_tokens():
 @every_mixer
 def test_the_start_is_a_model_that_can_learn(mixer):
     """Fresh models say nothing yet: logits of order one, gradients finite in float32, over many tokens."""
-    model = build(ModelSpec(layers=2, width=15, heads=3, mixer=mixer), 19, 0)
+    model = build(ModelSpec(layers=2, width=WIDTH, heads=3, mixer=mixer), 19, 0)
     logits = model(draw_tokens(3, 303))
     assert logits.std() < 2
     logits.logsumexp(-1).sum().backward()

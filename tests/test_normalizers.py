@@ -264,6 +264,7 @@ def test_sigmoid_is_torchs_of_shifted_scores():
     torch.testing.assert_close(sigmoid(scores), torch.sigmoid(scores - n.log()))
     # at scores of 0, a row sums to n / (n + 1)
     assert sigmoid(torch.zeros(9)).sum().item() == pytest.approx(0.9)
+    assert sigmoid(torch.tensor([0.0, -INF])).tolist() == [0.5, 0]
 
 
 def test_a_sink_is_a_key_without_value():

@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +23,7 @@ from lcbook.mixers import DeltaRule
 from lcbook.model import ModelSpec
 from lcbook.patterns import Window
 from lcbook.positions import NTK, ALiBi, Dynamic, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
-from lcbook.results import DamagedFileError, canonical, digest, load_json, save_json, write_bytes
+from lcbook.results import DamagedFileError, cached_rows, canonical, digest, load_json, save_json, write_bytes
 from lcbook.schedules import Uniform
 from lcbook.tasks import MQAR, KeyValueRecall
 from lcbook.train import TrainSpec
@@ -56,9 +57,9 @@ def test_digest_worked_by_hand(monkeypatch):
 CHANGED = {
     "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
     "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,), "mixer": DeltaRule(),
-    "separator": 3, "answer_loss": 0.5,
+    "separator": 3, "answer_loss": 0.5, "qk_scale": 4.0, "learn_scale": False,
     "pairs": 5, "queries": 2, "keys": 65, "values": 66, "filler": 67, "depth": 0.5, "competing": 0.25, "text": True,
-    "announced": True, "rewritten": True, "depths": (0.5, 0.5),
+    "announced": True, "rewritten": True, "depths": (0.5, 0.5), "agreeing": 0.25,
     "length": 65, "updates": 7, "batch": 3, "lr": 1e-4, "warmup": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.1,
     "text_loss": 1.0, "stop_at_gate": True, "curriculum": ((16, 4),),
     "lengths": Uniform(8), "optimizer": "sgd",
@@ -228,6 +229,58 @@ def test_a_file_of_another_kind_is_named(tmp_path, content):
 def test_a_file_that_is_not_there_is_no_damage(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_json(tmp_path / "a.json")
+
+
+def test_rows_are_computed_once(tmp_path):
+    path, calls = tmp_path / "rows" / "a.json", []
+
+    def compute():
+        calls.append(1)
+        return [{"arm": "RoPE", "correct": len(calls), "depth": math.nan}]
+
+    first = cached_rows(path, compute)
+    assert first[0]["correct"] == 1
+    with warnings.catch_warnings(action="error"):
+        assert cached_rows(path, compute) == [{"arm": "RoPE", "correct": 1, "depth": None}], (
+            "NaN is null there"
+        )
+    assert len(calls) == 1
+    for damaged in (path.read_bytes()[:-9], path.read_bytes().replace(b'"correct": 1', b'"correct": 3'), b""):
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"a\.json.* It is computed again") as told:
+            again = cached_rows(path, compute)
+        assert len(told) == 1
+        assert again[0]["correct"] == len(calls)
+        assert load_json(path)["rows"][0]["correct"] == len(calls)
+    assert len(calls) == 4
+
+
+def test_an_error_while_computing_stores_nothing(tmp_path):
+    def compute():
+        raise ValueError("lengths is ()")
+
+    with pytest.raises(ValueError, match="lengths is"):
+        cached_rows(tmp_path / "a.json", compute)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_rows_that_cannot_be_stored_are_returned_and_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.warns(UserWarning, match=r"cannot be written \(No space left on device\)") as told:
+        assert cached_rows(tmp_path / "a.json", lambda: BODY["rows"]) == BODY["rows"]
+    assert len(told) == 1
+    assert str(tmp_path) in str(told[0].message)
+
+
+def test_store_passes_on_what_is_no_trouble_of_the_disk():
+    written = []
+    results.store(lambda: written.append(1))
+    assert written == [1]
+    with pytest.warns(UserWarning, match="nothing is lost but time"):
+        results.store(no_space)
+    with pytest.raises(KeyError):
+        results.store(lambda: {}["x"])
 
 
 # Committed runs ---------------------------------------------------------------------------------------

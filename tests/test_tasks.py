@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 from scipy import stats as distributions
 
-from lcbook.tasks import MQAR, KeyValueRecall, depth_weights, mqar
+from lcbook.tasks import MQAR, Batch, KeyValueRecall, depth_weights, mqar
 
 TASKS = {
     "plain": KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17),
@@ -30,6 +31,20 @@ TASKS = {
     ),
     "recent, announced": KeyValueRecall(
         pairs=5, queries=5, keys=13, values=11, filler=17, depths=(0.0, 1.0), announced=True
+    ),
+    "agreeing": KeyValueRecall(
+        pairs=5, queries=3, keys=13, values=11, filler=17, competing=0.7, agreeing=0.5
+    ),
+    "one voice": KeyValueRecall(
+        pairs=5,
+        queries=3,
+        keys=13,
+        values=11,
+        filler=17,
+        competing=1.0,
+        agreeing=1,
+        text=True,
+        rewritten=True,
     ),
     "mqar": MQAR(vocabulary=97, pairs=5, examples=331, seed=3),
 }
@@ -175,6 +190,13 @@ UNIFORM = {
 }
 
 
+def digest(batch):
+    data = b"".join(
+        x.numpy().astype("<i8").tobytes() for x in (batch.tokens, batch.at, batch.answers, batch.gap)
+    )
+    return hashlib.sha256(data).hexdigest()
+
+
 @pytest.mark.parametrize("name", UNIFORM)
 def test_without_depths_nothing_moves(name):
     options = {
@@ -183,11 +205,7 @@ def test_without_depths_nothing_moves(name):
         "both": {"announced": True, "rewritten": True},
     }[name]
     task = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, depths=(), **options)
-    batch = task.sample(31, 61, generator(7))
-    data = b"".join(
-        x.numpy().astype("<i8").tobytes() for x in (batch.tokens, batch.at, batch.answers, batch.gap)
-    )
-    assert hashlib.sha256(data).hexdigest() == UNIFORM[name]
+    assert digest(task.sample(31, 61, generator(7))) == UNIFORM[name]
 
 
 def shares(depths, slots):
@@ -339,6 +357,119 @@ def test_competing_fills_its_share_with_keys_that_are_never_asked():
     assert (everywhere.sample(29, 60, generator()).tokens < 24).all()
 
 
+# Digests of batches with competing pairs before there was `agreeing`.
+UNAGREED = {
+    "half": "33a77865b80607b684db7550ec1a07b3d9aeabb7cc6dfde1cf7771315def7b7e",
+    "all": "724da5abdeef573bbeb120e72d38777c61a48bb78efe177b60637ed56d1e6064",
+}
+
+
+@pytest.mark.parametrize("name", UNAGREED)
+def test_without_agreeing_nothing_moves(name):
+    options = {"half": {"competing": 0.5}, "all": {"competing": 1.0, "announced": True, "rewritten": True}}[
+        name
+    ]
+    task = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17, agreeing=0, **options)
+    assert digest(task.sample(31, 61, generator(7))) == UNAGREED[name]
+
+
+def test_without_competing_pairs_none_agree():
+    plain = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=17)
+    one, other = (t.sample(31, 61, generator(7)) for t in (plain, replace(plain, agreeing=0.5)))
+    assert torch.equal(one.tokens, other.tokens)
+
+
+def test_agreeing_pairs_have_one_value_that_is_never_an_answer():
+    task = KeyValueRecall(pairs=3, queries=2, keys=13, values=5, filler=17, competing=1.0, agreeing=1.0)
+    batch = task.sample(503, 84, generator())  # a context of 80: 40 slots, 37 of them competing
+    values = batch.tokens[:, 1:80:2]
+    voice = values.mode(1).values
+    assert ((values == voice[:, None]).sum(1) == 37).all()
+    assert not (batch.answers == voice[:, None]).any()
+    assert sorted(voice.unique().tolist()) == list(range(13, 18))
+
+
+def test_a_share_of_the_competing_pairs_agrees():
+    task = KeyValueRecall(pairs=2, queries=2, keys=13, values=11, filler=17, competing=1.0, agreeing=0.4)
+    batch = task.sample(307, 204, generator())  # 100 slots, 98 of them competing
+    values = batch.tokens[:, 1:200:2]
+    same = (values == values.mode(1).values[:, None]).double().mean()
+    expected = 0.98 * (0.4 + 0.6 / 11)
+    assert abs(same - expected) < 5 * (expected * (1 - expected) / values.numel()) ** 0.5
+
+
+def test_one_voice_is_any_value_that_no_pair_has():
+    task = KeyValueRecall(pairs=2, queries=1, keys=7, values=5, filler=3, agreeing=0.5)
+    values = torch.tensor([[7, 9]]).expand(6007, -1)  # of the values 7 to 11
+    found = torch.bincount(task.one_voice(values, generator()), minlength=12)
+    assert found[[7, 9]].sum() == 0
+    assert distributions.chisquare(found[[8, 10, 11]]).pvalue > 1e-3
+    source = generator(3)
+    before = source.get_state()
+    assert replace(task, agreeing=0.0).one_voice(values[:5], source).tolist() == [0] * 5
+    assert torch.equal(source.get_state(), before), "nothing is drawn where none agree"
+
+
+def test_competing_values_worked_by_hand():
+    task = KeyValueRecall(pairs=2, queries=1, keys=7, values=5, filler=3, agreeing=0.3)
+    voice = torch.tensor([[9], [11]])
+    found = task.competing_values((2, 20_011), voice, generator())
+    for row, own in zip(found, (2, 4), strict=True):
+        expected = [0.7 / 5 + 0.3 * (i == own) for i in range(5)]
+        assert chi_square(torch.bincount(row - 7, minlength=5), expected) > 1e-3
+    alone = replace(task, agreeing=0.0).competing_values((2, 20_011), voice, generator())
+    assert chi_square(torch.bincount(alone.flatten() - 7, minlength=5), [0.2] * 5) > 1e-3
+    assert (replace(task, agreeing=1).competing_values((2, 31), voice, generator()) == voice).all()
+
+
+# Keys 0 to 4, values 5 to 8, filler from 9 on; the questions are 1 and, after its answer, 3.
+HAY = [9, 10, 1, 6, 0, 7, 11, 3, 5, 1, 6, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "expected"),
+    [
+        # two pairs that are asked for, one that is not, four tokens of filler
+        ({}, HAY, [1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
+        ({"competing": 0.2}, HAY, [1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]),
+        # 1 and 3 announced; 1 was bound before, to 8
+        ({"announced": True}, [1, 3, *HAY[2:]], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
+        (
+            {"announced": True, "competing": 0.2},
+            [1, 3, 0, 7, *HAY],
+            [0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, *[0] * 6],
+        ),
+        ({"rewritten": True}, [1, 8, *HAY], [0, 0, 1, 1, 0, 0, 0, 0, 1, *[0] * 6]),
+        ({"rewritten": True, "competing": 0.2}, [1, 8, *HAY], [0, 0, 1, 1, 0, 0, 1, 1, 1, *[0] * 6]),
+    ],
+)
+def test_haystack_worked_by_hand(options, tokens, expected):
+    task = KeyValueRecall(pairs=3, queries=2, keys=5, values=4, filler=3, **options)
+    end = len(tokens)
+    at = torch.tensor([[end - 4, end - 2]])
+    bound = [len(tokens) - 5 - tokens[:-4][::-1].index(key) for key in (1, 3)]
+    batch = Batch(torch.tensor([tokens]), at, torch.tensor([[6, 5]]), at - torch.tensor([bound]))
+    assert task.haystack(batch).int().tolist() == [expected]
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "mqar"])
+def test_haystack_is_what_is_not_asked_for(name):
+    task = TASKS[name]
+    batch = task.sample(53, 61, generator())
+    hay, start, context = task.haystack(batch), announced_by(task), 61 - 2 * task.queries
+    assert not hay[:, :start].any()
+    assert not hay[:, context:].any()
+    filler = batch.tokens >= 24
+    assert hay[:, start:context][filler[:, start:context]].all()
+    # with competing pairs, all of the context but the asked pairs, and their earlier values, is haystack
+    count = (
+        2 * task.queries * (1 + task.rewritten)
+        if task.competing
+        else 2 * (task.pairs + task.rewritten * task.queries)
+    )
+    assert (hay.sum(1) == context - start - count).all()
+
+
 def test_bindings_are_fresh_in_each_sequence():
     task = TASKS["plain"]
     batch = task.sample(2003, 60, generator())
@@ -407,6 +538,13 @@ def test_batch_moves_to_a_device():
         ({"depths": (1.0,), "rewritten": True}, "with a depth or rewritten pairs"),
         ({"competing": 1.1}, "competing is 1.1"),
         ({"competing": -0.1}, "competing is -0.1"),
+        ({"agreeing": 1.1}, "agreeing is 1.1 with 64 values; allowed is a share from 0 to 1"),
+        ({"agreeing": -0.1}, "agreeing is -0.1"),
+        ({"agreeing": math.nan}, "agreeing is nan"),
+        (
+            {"agreeing": 0.1, "pairs": 5, "values": 5},
+            r"agreeing is 0.1 with 5 values; .* more values than pairs \(5\)",
+        ),
     ],
 )
 def test_impossible_tasks_are_named(wrong, named):
