@@ -74,13 +74,12 @@ from lcbook.style import (
 __all__ = [
     "ablation_forest", "ablations", "alt", "attention_map", "calibration", "capacity_by_state",
     "cost_by_length", "cost_panels", "depth_panels", "dose", "escape_and_reach", "escape_curves",
-    "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction",
-    "keys_and_recall", "learning_curves", "length_interaction", "log_odds_by_length", "loss_by_length",
-    "map_gallery", "n50_bars", "pattern_gallery", "phase_table", "phases", "recall_beside",
-    "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length", "recall_by_load",
-    "recall_by_rate", "recall_by_segments", "recall_by_share", "recall_within_reach", "roofline",
-    "scores_by_distance", "seconds_and_memory", "share_curve", "style", "text_loss_and_recall", "text_loss_table", "training_curve",
-    "weights_by_rank",
+    "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction", "keys_and_recall",
+    "learning_curves", "length_interaction", "log_odds_by_length", "loss_by_length", "map_gallery", "n50_bars",
+    "pattern_gallery", "phase_table", "phases", "recall_beside", "recall_by_arm", "recall_by_depth",
+    "recall_by_gap", "recall_by_length", "recall_by_load", "recall_by_rate", "recall_by_segments",
+    "recall_by_share", "recall_within_reach", "roofline", "scores_by_distance", "seconds_and_memory",
+    "share_curve", "style", "text_loss_and_recall", "text_loss_table", "training_curve", "weights_by_rank",
 ]  # fmt: skip
 
 

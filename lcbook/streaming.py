@@ -185,7 +185,7 @@ class Answer:
 def answers(kinds: Kinds, text: Text) -> list[Answer]:
     """Read a text once and return the answer to each of its questions."""
     vocabulary, tail = len(kinds.residual), text.batch.tokens[0]
-    context, seen, before = counts_of_kinds(text.pieces, vocabulary)
+    context, _, before = counts_of_kinds(text.pieces, vocabulary)
     counts = context.flatten()
     late = torch.cat([tail.new_tensor([before]), tail[:-1]]) * vocabulary + tail  # kinds of the last tokens
     present = counts.scatter(0, late, 1).nonzero()[:, 0]

@@ -55,7 +55,7 @@ def test_memory_is_flat_and_time_is_linear():
     assert peak[2**23] == pytest.approx(peak[2**21], rel=0.05)
     assert 2**20 * 8 < peak[2**21] < 12 * 2**20 * 8
     assert peak[2**18] < peak[2**21] / 2, "what is less than a piece takes less"
-    assert 2 < seconds[2**23] / seconds[2**21] < 8
+    assert 1.5 < seconds[2**23] / seconds[2**21] < 12
 
 
 def test_timings_come_from_the_cache(monkeypatch, tmp_path):
