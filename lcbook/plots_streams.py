@@ -37,7 +37,7 @@ def seconds_and_memory(frame: pd.DataFrame) -> np.ndarray:
         token_axis(ax, lengths, ticks=4)
         ax.set_yscale("log")
         ax.set_ylim(middle.min() / 3, middle.max() * 3)
-        ax.yaxis.set_major_locator(LogLocator(numticks=5))
+        ax.yaxis.set_major_locator(LogLocator(base=2 if column == "peak_bytes" else 10, numticks=5))
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _, write=write: write(value)))
         ends = (f"{write(middle[n])} at {tokens(n)} tokens" for n in (lengths[0], lengths[-1]))
