@@ -269,7 +269,8 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
             probed, exact = with_form(probed, probe.form), probed
         for length in probe.lengths or (run.spec.train.length,):
             if probe.stream:
-                assert isinstance(task, KeyValueRecall)
+                if not isinstance(task, KeyValueRecall):
+                    raise ValueError(f"stream is True for {task}; allowed is a KeyValueRecall.")
                 streamed = streaming.recall_rows(probed, task, length, probe.questions, seed=run.seed)
                 rows += [{**about, "probe": probe.name, **row} for row in streamed]
                 continue
