@@ -416,7 +416,7 @@ def test_probes_of_scores_and_streams_come_through_a_run(monkeypatch, tmp_path):
 
 def test_a_stream_of_another_task_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
-    task = MQAR(vocabulary=24, pairs=2, examples=50)
+    task = MQAR(vocabulary=24, pairs=2, examples=600)
     run = lc.Run("a", lc.Spec(ModelSpec(width=8), task, TrainSpec(length=16, updates=1, batch=2)), 0)
     with pytest.raises(ValueError, match=r"stream is True for MQAR\(.*; allowed is a KeyValueRecall"):
         lc.run([run], name="refused", probes=[Probe(lengths=(16,), stream=True)], workers=1)
