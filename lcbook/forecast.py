@@ -29,9 +29,9 @@ from lcbook.model import Decoder, Layer
 from lcbook.patterns import Full
 from lcbook.positions import draw_positions
 from lcbook.results import cached_rows, digest
+from lcbook.streaming import NORMALIZERS
 from lcbook.tasks import Batch, KeyValueRecall
 
-NORMALIZERS = ("softmax", "log-n softmax")
 TEXTS_POOLED = 32  # texts whose haystacks together stand for the haystack of a longer text
 
 
