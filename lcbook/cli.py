@@ -1,6 +1,6 @@
-"""The command line: list the chapters, run one without Jupyter, print the ledger, time recall.
+"""The command line: list the chapters, run one without Jupyter, print the ledger, time recall, ask a real model.
 
-python -m lcbook chapters | run 01 --scale smoke | claims | bench recall
+python -m lcbook chapters | run 01 --scale smoke | claims | bench recall | recall --model hf:PATH --out report
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib
 
-from lcbook import bench, page, results, runtime
+from lcbook import bench, page, recall_command, results, runtime
 
 # Cells that need a notebook, or that a reader fills in.
 NOT_RUN = {"colab", "exercise", "solution"}
@@ -94,8 +94,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     {"recall": bench.recall}[arguments.what]()
 
 
+def _recall(arguments: argparse.Namespace) -> int:
+    matplotlib.use("agg")
+    return recall_command.recall(arguments)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, or 2 with one sentence for bad input."""
+    """Run the command line and return its exit status: 0, 2 with one sentence for bad input, or the command's own."""
     parser = argparse.ArgumentParser(prog="python -m lcbook", description="Run the book without Jupyter.")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("chapters", help="list the chapters").set_defaults(do=_chapters)
@@ -111,10 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     timing = commands.add_parser("bench", help="time training on a published setting")
     timing.add_argument("what", choices=["recall"], help="multi-query recall to 99 percent")
     timing.set_defaults(do=_bench)
+    asking = commands.add_parser("recall", help="test the recall of a real model, and write a report")
+    recall_command.add_arguments(asking)
+    asking.set_defaults(do=_recall)
     arguments = parser.parse_args(argv)
     try:
-        arguments.do(arguments)
+        return arguments.do(arguments) or 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    return 0

@@ -13,6 +13,7 @@ from torch import nn
 from lcbook.corpus import Corpus
 from lcbook.forms import Form
 from lcbook.heads import attention_maps, lookup_share, previous_token_share
+from lcbook.item_tokens import ItemTokens
 from lcbook.layers import Attention
 from lcbook.mixers import Softmax
 from lcbook.model import Decoder
@@ -161,9 +162,11 @@ def recall_rows(
     difference of their logits at `length`.
     Raises ValueError where `text` is asked of a task without such tokens.
     """
-    if text and not (isinstance(task, Corpus) or (isinstance(task, KeyValueRecall) and task.text)):
+    if text and not (
+        isinstance(task, Corpus | ItemTokens) or (isinstance(task, KeyValueRecall) and task.text)
+    ):
         raise ValueError(
-            f"text is True for {task}; allowed is a KeyValueRecall whose filler is text, or a Corpus."
+            f"text is True for {task}; allowed is a KeyValueRecall whose filler is text, an ItemTokens or a Corpus."
         )
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed * 1_000_003 + length)
@@ -178,7 +181,7 @@ def recall_rows(
         positions = draw_positions(model.spec.position, count, length, generator, device)
         if text:
             logits = model(batch.tokens, positions)
-            assert isinstance(task, (KeyValueRecall, Corpus))
+            assert isinstance(task, KeyValueRecall | Corpus | ItemTokens)
             told = task.predictable(batch.tokens)
             text_losses.append(
                 nn.functional.cross_entropy(logits[:, :-1][told], batch.tokens[:, 1:][told]).item() * count
