@@ -3,6 +3,7 @@
 from lcbook import (
     attention_costs,
     capacity,
+    clustered,
     corpus,
     costs,
     delta,
@@ -66,13 +67,13 @@ from lcbook.train import TrainSpec
 
 __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
-    "TrainSpec", "at", "attention_costs", "best", "capacity", "check", "claim", "committed", "committed_runs",
-    "corpus", "costs", "delta", "dependence", "doubling", "effective", "exact", "explore", "explorers",
-    "explorers_capacity", "explorers_costs", "explorers_dilution", "explorers_evaluation", "explorers_patterns",
-    "explorers_training", "fine_tune", "finish", "forecast", "forms", "fullest", "grid", "heads", "items",
-    "judge", "ledger", "llm", "longrange", "mixers", "n50", "normalizers", "patterns", "plots",
-    "plots_evaluation", "positions", "ranks", "reading", "real_models", "recurrent", "remedies", "results",
-    "run", "samples", "scale", "schedules", "score", "scorers", "segments", "setup", "share", "sparse", "stats",
-    "stream_costs", "streaming", "survival", "sweep", "tasks", "timing", "trace", "trained_model", "variance",
-    "words",
+    "TrainSpec", "at", "attention_costs", "best", "capacity", "check", "claim", "clustered", "committed",
+    "committed_runs", "corpus", "costs", "delta", "dependence", "doubling", "effective", "exact", "explore",
+    "explorers", "explorers_capacity", "explorers_costs", "explorers_dilution", "explorers_evaluation",
+    "explorers_patterns", "explorers_training", "fine_tune", "finish", "forecast", "forms", "fullest", "grid",
+    "heads", "items", "judge", "ledger", "llm", "longrange", "mixers", "n50", "normalizers", "patterns",
+    "plots", "plots_evaluation", "positions", "ranks", "reading", "real_models", "recurrent", "remedies",
+    "results", "run", "samples", "scale", "schedules", "score", "scorers", "segments", "setup", "share",
+    "sparse", "stats", "stream_costs", "streaming", "survival", "sweep", "tasks", "timing", "trace",
+    "trained_model", "variance", "words",
 ]  # fmt: skip

@@ -35,7 +35,7 @@ class HuggingFace:
     `chat` is "auto" (the chat template where the tokenizer has one), "always" or "never". `device` is one of torch's
     (None: "cuda" if there is one, else "cpu"), `dtype` the name of one of torch's (None: as the model says). Replies
     are greedy, whatever the model's own settings for sampling are, and end at its end tokens, after `max_tokens`, or,
-    with `one_line`, behind their first line of text (None: unless the chat template is used).
+    with `one_line`, behind their first line of text (None: unless the chat template is used). `name` replaces hf:PATH.
 
     With `reuse`, the keys and values of what a prompt shares with the one before are kept. The sums are then taken in
     another order, so a reply may differ where two tokens tie to within rounding: about 1e-6 in float32, 1e-2 in
@@ -54,6 +54,7 @@ class HuggingFace:
         dtype: str | None = None,
         reuse: bool = True,
         one_line: bool | None = None,
+        name: str | None = None,
     ) -> None:
         if chat not in ("auto", "always", "never"):
             raise ValueError(f"chat is {chat!r}; allowed is 'auto', 'always' or 'never'.")
@@ -62,6 +63,7 @@ class HuggingFace:
                 f"dtype is {dtype!r}; allowed is the name of one of torch's, such as 'bfloat16'."
             )
         self._path = str(path)
+        self._name = name or f"hf:{path}"
         self._tokenizer, self._model = _load(self._path, dtype or "auto")
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -86,8 +88,8 @@ class HuggingFace:
 
     @property
     def name(self) -> str:
-        """How the model is named on the command line: hf:PATH."""
-        return f"hf:{self._path}"
+        """How the model is named on the command line: hf:PATH, or the name that it was given."""
+        return self._name
 
     @property
     def window(self) -> int | None:

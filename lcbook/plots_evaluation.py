@@ -296,7 +296,7 @@ def variance_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(table) - 0.45, -0.55)
     ax.tick_params(axis="y", length=0)
     ends = float(table["high"].max())
-    ax.set_xlim(0, min(1.0, ends) * 1.42)
+    ax.set_xlim(0, max(0.1, min(1.0, ends)) * 1.42)
     ticks = [t for t in np.arange(0, 1.01, 0.25 if ends > 0.5 else 0.1) if t <= max(ends, 0.1) * 1.3]
     ax.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
     ax.set_label(f"Shares of the variance of recall between cells, with 95 % intervals: {'; '.join(told)}.")

@@ -34,7 +34,8 @@ EVERY = 10.0  # seconds between two lines of progress where the output is no ter
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add("--model", required=True, help="hf:PATH (a folder or hub name) or openai:MODEL@URL")
+    kinds = "hf:PATH (a folder or hub name), openai:MODEL@URL, or tiny, the small Llama of the book"
+    add("--model", required=True, help=kinds)
     add("--tasks", type=task_names, default=("needle",), help=f"all, or some of {', '.join(ITEMS)}")
     add("--lengths", type=token_counts, default=(1024, 4096), help="tokens of prompt and reply, as 1k,4k,16k")
     add("--depths", type=depths, default=depths("11"), help="how many from 0 to 1, or a list as 0,0.5,1")

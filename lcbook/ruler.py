@@ -252,8 +252,9 @@ def generate(
 ) -> list[RulerSample]:
     """Return the first `samples` prompts of a task, at most `length` tokens long by `count`.
 
-    The same as lm-eval 0.4.13 in a fresh process, for its first length, after random.seed(seed) and
-    numpy.random.seed(numpy_seed), by default `seed` (`lm_eval --seed 42`; its own defaults are 0 and 1234).
+    The same as the generators of lm-eval 0.4.13 in a fresh process, for its first length, after random.seed(seed)
+    and numpy.random.seed(numpy_seed), by default `seed`. Its command is seeded before it imports scikit-learn,
+    whose import of rich, where there is one, draws once and so alters the prompts; its own seeds are 0 and 1234.
     `count` returns the tokens of a text with whatever the tokenizer puts about it. `haystack`, for needles, is
     "repeat" (a sentence of noise) or "needle" (other needles); None is RULER's own. The words come from the
     installed wonderwords; its lists differ from version to version.

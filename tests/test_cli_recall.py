@@ -229,7 +229,7 @@ def test_bad_options_end_with_status_2_and_say_what_is_allowed(ask, capsys, tmp_
 
 def test_an_unknown_kind_of_model_is_refused(monkeypatch, capsys):
     assert cli.main(["recall", "--model", "gpt"]) == 2
-    assert capsys.readouterr().err.startswith("model is 'gpt'; allowed is hf:PATH or openai:MODEL@URL")
+    assert capsys.readouterr().err.startswith("model is 'gpt'; allowed is hf:PATH, openai:MODEL@URL or tiny")
 
 
 def test_time_left_is_that_of_this_run():

@@ -15,7 +15,7 @@ def test_an_endpoint_is_opened_without_asking_it(monkeypatch):
 
 @pytest.mark.parametrize("name", ["", "gpt", "hf:", "openai:model", "http://127.0.0.1"])
 def test_other_names_are_refused(name):
-    with pytest.raises(ValueError, match=r"model is .*; allowed is hf:PATH or openai:MODEL@URL"):
+    with pytest.raises(ValueError, match=r"model is .*; allowed is hf:PATH, openai:MODEL@URL or tiny"):
         real_models.open_model(name)
 
 

@@ -8,6 +8,7 @@ import random
 import re
 import sys
 from collections import Counter
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,6 +61,8 @@ DIGESTS = {
     ): "bf4816b3f299f48854fe34b2876d23f25835d55007ed53c77b381febbf9222ff",
     ("ruler_vt", None, 1103, 42): "4f6584c8d1d2b892ad49c6a14fd3bddccae095b4a026909ee7ff3e239e5a6e27",
     ("ruler_vt", None, 4099, 5): "27dc51eeff452d1ef16b24807c57749bb158429781000518408a5184da3a5cd3",
+    # The first chain that is drawn for the solved example has one name twice: lm-eval tries a shorter one.
+    ("ruler_vt", None, 1103, 8716): "b8656b07f81e25c3aa200685f386769c998ccbd0f56a64d08e753df753d11a1f",
     ("ruler_cwe", None, 1201, 42): "03778e03adc8c107e9809f4f9f8b99584eb12876c97dc053bd670522ea3814ec",
     ("ruler_cwe", None, 4099, 0): "6c12248d4e40b2bd3af26c72967f560c574f0a23255323555e3d79b73ce0ca4d",
     ("ruler_fwe", None, 1009, 42): "07219b5bfa8930a13047f37ef25ed824606096fc79e22c0d740a5a15c74df84b",
@@ -67,15 +70,19 @@ DIGESTS = {
 }
 
 
-def needs_words(task: str) -> None:
-    if task == "ruler_cwe" or (task in NEEDLES and NEEDLES[task].key == "words"):
+def needs_words(task: str) -> bool:
+    """Return whether a task takes words from wonderwords; skip the test if it does and they are missing."""
+    needed = task == "ruler_cwe" or (task in NEEDLES and NEEDLES[task].key == "words")
+    if needed:
         pytest.importorskip("wonderwords")
+    return needed
 
 
-@pytest.mark.parametrize("case", DIGESTS, ids=lambda case: f"{case[0]}-{case[2]}")
+@pytest.mark.parametrize("case", DIGESTS, ids=lambda case: f"{case[0]}-{case[2]}-{case[3]}")
 def test_prompts_are_lm_evals_by_digest(case):
     task, haystack, length, seed = case
-    needs_words(task)
+    if needs_words(task) and version("wonderwords") != "3.0.1":
+        pytest.skip("other lists of words than those of wonderwords 3.0.1")
     samples = generate(task, count=pieces, length=length, samples=3, seed=seed, haystack=haystack)
     assert hashlib.sha256(repr(shown(samples)).encode()).hexdigest() == DIGESTS[case]
 
@@ -185,7 +192,11 @@ def test_lm_evals_list_of_pairs_is_the_same(harness):
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "length"), [("ruler_vt", 1103), ("niah_multikey_3", 801)])
 def test_a_whole_run_of_lm_eval_asks_the_same_prompts(harness, task, length, tmp_path):
-    """From the command's seeds to what the model is given, the task's files and its delimiter included."""
+    """From the command's seeds to what the model is given, the task's files and its delimiter included.
+
+    rich draws one number from the global stream when it is imported, which scikit-learn may do after the seeding.
+    """
+    pytest.importorskip("sklearn.preprocessing")
     import lm_eval
     from transformers import PreTrainedTokenizerFast
 
