@@ -23,7 +23,7 @@ LEVELS = ("50 %", "80 %", "90 %", "95 %", "99 %", "99.9 %")
 Z2 = float(distributions.norm.ppf(0.975) ** 2)
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # right answers of one item
 HEAVY = 150_000  # bytes of items in one page
-COLUMNS = ("task", "distractors", "length", "depth", "seed", "correct", "total", "chance")
+COLUMNS = ("task", "haystack", "length", "depth", "seed", "correct", "total", "chance")
 
 
 # ---- how many samples
@@ -88,28 +88,28 @@ def _samples_picture(samples: int, wrong: int, claim: float) -> Figure:
 # ---- a heat map, sample by sample
 
 
-def heat_map_explorer(frame: pd.DataFrame, *, samples: int = 0, task: str = "") -> Explorer:
-    """Recall of one model by length and depth, from the first few items of each cell, by task and distractors.
+def heat_map_explorer(
+    frame: pd.DataFrame, *, samples: int = 0, task: str = "", haystack: str = ""
+) -> Explorer:
+    """Recall of one model by length and depth, from the first few items of each cell, by task and haystack.
 
-    `frame` has a row for each item that was asked: task, distractors (how many), length (tokens), depth (0 to 1), seed
+    `frame` has a row for each item that was asked: task, haystack (its name), length (tokens), depth (0 to 1), seed
     (the items of a cell are taken in its order), correct, total (answers asked, one number a task, at most 35) and
-    chance. The start is `samples` items (all by default) of `task` (the first). Intervals are Wilson's. Raises
-    ValueError for missing columns, empty values, no rows, an item asked twice, a missing cell, a total that varies in
-    a task, cells of a single item, more than 150 KB of items, or a start that is not there.
+    chance. The start is `samples` items (all by default) of `task` (the first) in `haystack` (the first by name).
+    Intervals are Wilson's. Raises ValueError for missing columns, empty values, no rows, an item asked twice, a missing
+    cell, a total that varies in a task, cells of a single item, more than 150 KB of items, or a start not there.
     """
     require_columns(frame, COLUMNS)
-    tasks, amounts = (frame[name].unique().tolist() for name in ("task", "distractors"))
-    amounts, lengths, depths = (
-        sorted(amounts),
-        *(sorted(frame[name].unique().tolist()) for name in ("length", "depth")),
-    )
+    tasks, haystacks = (frame[name].unique().tolist() for name in ("task", "haystack"))
+    haystacks.sort()
+    lengths, depths = (sorted(frame[name].unique().tolist()) for name in ("length", "depth"))
     _require_items(frame)
-    by = frame.sort_values("seed").groupby(["task", "distractors", "depth", "length"])["correct"]
+    by = frame.sort_values("seed").groupby(["task", "haystack", "depth", "length"])["correct"]
     cells = by.agg(lambda right: "".join(DIGITS[int(k)] for k in right))
-    for cell in pd.MultiIndex.from_product([tasks, amounts, depths, lengths]):
+    for cell in pd.MultiIndex.from_product([tasks, haystacks, depths, lengths]):
         if cell not in cells.index:
             raise ValueError(
-                f"frame lacks {cell[0]!r} with {cell[1]} distractors at depth {cell[2]} and length {cell[3]}; allowed "
+                f"frame lacks {cell[0]!r} in {cell[1]} at depth {cell[2]} and length {cell[3]}; allowed "
                 "is every combination."
             )
     most = int(cells.str.len().max())
@@ -118,27 +118,26 @@ def heat_map_explorer(frame: pd.DataFrame, *, samples: int = 0, task: str = "") 
         raise ValueError(f"frame has {given}; allowed are 2 items a cell or more, and {HEAVY} in all.")
     data = {
         name: {
-            str(amount): [[cells.loc[(name, amount, d, n)] for n in lengths] for d in depths]
-            for amount in amounts
+            str(one): [[cells.loc[(name, one, d, n)] for n in lengths] for d in depths] for one in haystacks
         }
         for name in tasks
     }
-    samples, task = samples or most, task or tasks[0]
+    samples, task, haystack = samples or most, task or tasks[0], haystack or str(haystacks[0])
     totals = frame.groupby("task")["total"].first()
     chance = frame.groupby("task")["chance"].mean()
     fixed = {
         "lengths": lengths, "names": [tokens(n) for n in lengths], "depths": [round(100 * d, 1) for d in depths],
-        "z2": Z2, "level": RULER, "task": task, "distractors": str(amounts[0]),
+        "z2": Z2, "level": RULER, "task": task, "haystack": haystack,
         "asked": {name: int(totals[name]) for name in tasks},
         "chance": {name: round(float(chance[name]), 4) for name in tasks},
     }  # fmt: skip
     controls: dict[str, Control] = {}
     if len(tasks) > 1:
         controls["task"] = Choice(tuple(tasks), task, "Task")
-    if len(amounts) > 1:
-        controls["distractors"] = Choice(tuple(map(str, amounts)), str(amounts[0]), "Distractors")
+    if len(haystacks) > 1:
+        controls["haystack"] = Choice(tuple(map(str, haystacks)), haystack, "Haystack")
     controls["samples"] = Slider(1, most, 1, samples, "Items a cell")
-    chosen = frame[(frame["task"] == task) & (frame["distractors"] == amounts[0])]
+    chosen = frame[(frame["task"] == task) & (frame["haystack"].astype(str) == haystack)]
     chosen = chosen[chosen.groupby(["depth", "length"])["seed"].rank(method="first") <= samples]
     pooled = chosen[["correct", "total"]].sum()
     low, high = wilson(pooled["correct"], pooled["total"])
@@ -148,7 +147,7 @@ def heat_map_explorer(frame: pd.DataFrame, *, samples: int = 0, task: str = "") 
         f"const data = {_dumped(data)}, fixed = {_dumped(fixed)};\n"
         + (JS / "grid.js").read_text(encoding="utf-8"),
         controls,
-        alt=f"Recall of one model by length and depth in {task} with {amounts[0]} distractors, {samples} items a cell: "
+        alt=f"Recall of one model by length and depth of {task} in {haystack}, {samples} items a cell: "
         f"{100 * pooled['correct'] / pooled['total']:.0f} % over all cells ({100 * low:.0f} to {100 * high:.0f} %). "
         + (
             f"It keeps {100 * RULER:.1f} % up to {tokens(reach)} tokens."
@@ -168,7 +167,7 @@ def _require_items(frame: pd.DataFrame) -> None:
     """Raise ValueError unless each row is one item with a small whole number of answers, the same in each task."""
     if frame[list(COLUMNS)].isna().any(axis=None):
         raise ValueError("frame has empty values; allowed are rows with a value in each column.")
-    if frame.duplicated(["task", "distractors", "length", "depth", "seed"]).any():
+    if frame.duplicated(["task", "haystack", "length", "depth", "seed"]).any():
         raise ValueError("frame has several rows of one item in a cell; allowed is one row for each seed.")
     correct, total = require_counts(frame["correct"], frame["total"])
     if (correct != correct.round()).any() or not ((total >= 1) & (total < len(DIGITS))).all():

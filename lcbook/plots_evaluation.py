@@ -313,7 +313,8 @@ def tau_matrix(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     require_columns(table, ("a", "b", "tau", "low", "high"))
     names = list(dict.fromkeys([*table["a"], *table["b"]]))
     rows, columns = names[1:], names[:-1]
-    ax = new((6.4, 1.5 + 0.6 * len(rows))) if ax is None else ax
+    to, height = (" to ", 0.6) if len(columns) <= 4 else ("\nto ", 0.75)
+    ax = new((6.4, 1.5 + height * len(rows))) if ax is None else ax
     dress(ax, grid="")
     values, told = np.full((len(rows), len(columns)), math.nan), []
     found = {frozenset((row["a"], row["b"])): row for row in table.to_dict(orient="records")}
@@ -329,7 +330,7 @@ def tau_matrix(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         dark = luminance(mesh.cmap(mesh.norm(values[i, j]))) < 0.18
         if row["low"] > 0 or row["high"] < 0:
             ax.add_patch(Rectangle((j + 0.03, i + 0.04), 0.94, 0.92, fill=False, ec="black", lw=2.5))
-        text = f"{_signed(row['tau'])}\n{_signed(row['low'], 1)} to {_signed(row['high'], 1)}"
+        text = f"{_signed(row['tau'])}\n{_signed(row['low'], 1)}{to}{_signed(row['high'], 1)}"
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=SMALL, linespacing=1.1,
                 color="white" if dark else "black")  # fmt: skip
         told.append(

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--concurrency", type=int, help="requests at a time to an endpoint")
     add("--timeout", type=float, help="seconds that an endpoint may take for a reply")
     add("--per-minute", type=float, help="requests a minute to an endpoint")
+    add("--cache", type=Path, help="folder of an endpoint's replies, for other sweeps to take them from")
     add("--price", type=prices, help="USD per million prompt and reply tokens, as 0.5,1.5")
     add("--out", type=Path, default=Path("report"), help="folder of requests and report (report)")
 
@@ -105,7 +106,7 @@ def model_of(arguments: argparse.Namespace) -> LanguageModel:
     """Return the model that the options name. Raises ValueError for options that only an endpoint takes."""
     limits = {
         name: value
-        for name in ("concurrency", "timeout", "per_minute")
+        for name in ("concurrency", "timeout", "per_minute", "cache")
         if (value := getattr(arguments, name)) is not None
     }
     kind, _, rest = arguments.model.partition(":")

@@ -158,6 +158,31 @@ def test_an_endpoint_that_fails_in_between_and_no_key_gets_out(monkeypatch, tmp_
         assert read_requests(out)["error"].isna().all()
 
 
+def test_a_cache_serves_a_larger_sweep_without_asking_again(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("httpx")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    tokenizer = words_tokenizer(tmp_path / "tokenizer.json")
+    with misbehaving.serve(otherwise=misbehaving.answer(fake_answer)) as server:
+
+        def sweep(samples: int) -> int:
+            before = len(server.requests)
+            command = (
+                f"recall --model openai:m@{server.url} --tokenizer {tokenizer} --cache {tmp_path / 'cache'}"
+            )
+            command += f" --lengths 151 --depths 3 --samples {samples} --out {tmp_path / str(samples)}"
+            assert cli.main(command.split()) == 0
+            return len(server.requests) - before
+
+        first, second = sweep(2), sweep(3)
+    assert first >= 6
+    assert second == 3, "the third sample at three depths; all else is kept"
+    assert len(read_requests(tmp_path / "3")) == 9
+    kept = "".join(
+        path.read_text(encoding="utf8") for path in (tmp_path / "cache").rglob("*") if path.is_file()
+    )
+    assert KEY not in kept + capsys.readouterr().out
+
+
 def test_an_endpoint_that_is_down_is_named_before_anything_is_written(monkeypatch, tmp_path, capsys):
     pytest.importorskip("httpx")
     monkeypatch.setattr(llm_connection, "FIRST_WAIT", 0.004)

@@ -69,7 +69,7 @@ def test_fragments(samples: Explorer, grid: Explorer) -> None:
     )
     assert samples_explorer(29).alt.endswith("That supports a claim of 90 %.")
     assert heat_map_explorer(asked()).html == grid.html
-    frame = asked().query("task == 'single needle' and distractors == 0")
+    frame = asked().query("task == 'single needle' and haystack == 0")
     c, t = frame["correct"].sum(), frame["total"].sum()
     low, high = stats.wilson(c, t)
     assert (
@@ -81,15 +81,15 @@ def test_fragments(samples: Explorer, grid: Explorer) -> None:
 
 def test_many_items_stay_light() -> None:
     frame = pd.concat([asked(40).assign(task=task, total=1, correct=1) for task in ("a", "b", "c")])
-    frame = frame.drop_duplicates(["task", "distractors", "length", "depth", "seed"])
+    frame = frame.drop_duplicates(["task", "haystack", "length", "depth", "seed"])
     assert len(frame) == 3 * 3 * 5 * 7 * 40
     assert len(heat_map_explorer(frame).html) < 200_000
 
 
 def test_one_task_and_one_amount_have_no_menu() -> None:
-    one = heat_map_explorer(asked().query("task == 'multi-query' and distractors == 8"), samples=5)
+    one = heat_map_explorer(asked().query("task == 'multi-query' and haystack == 8"), samples=5)
     assert one.html.count("<select") == 0
-    assert "in multi-query with 8 distractors, 5 items a cell" in one.alt
+    assert "of multi-query in 8, 5 items a cell" in one.alt
 
 
 def test_the_order_of_the_rows_does_not_matter(grid: Explorer) -> None:
@@ -111,8 +111,8 @@ FRAME = asked(3)
         (lambda: heat_map_explorer(FRAME.assign(depth=math.nan)), "frame has empty values"),
         (lambda: heat_map_explorer(pd.concat([FRAME, FRAME])), "several rows of one item"),
         (lambda: heat_map_explorer(FRAME[FRAME["seed"] == 100]), "frame has 1 items a cell; allowed are 2"),
-        (lambda: heat_map_explorer(FRAME.query("length != 2048 or depth > 0 or distractors != 8")),
-         "frame lacks 'single needle' with 8 distractors at depth 0.0 and length 2048; allowed is every combination"),
+        (lambda: heat_map_explorer(FRAME.query("length != 2048 or depth > 0 or haystack != 8")),
+         "frame lacks 'single needle' in 8 at depth 0.0 and length 2048; allowed is every combination"),
         (lambda: heat_map_explorer(FRAME.assign(total=[5, 6] * (len(FRAME) // 2))), "total varies in task"),
         (lambda: heat_map_explorer(FRAME.assign(total=36)), "total is 36 to 36; allowed are 1 to 35 answers"),
         (lambda: heat_map_explorer(FRAME.assign(correct=0.5)), "in whole numbers"),
@@ -174,11 +174,11 @@ def test_the_bounds_in_the_page_are_pythons(browser: Browser, samples: Explorer)
 def test_the_cells_in_the_page_are_the_first_items(browser: Browser, grid: Explorer) -> None:
     frame = asked().sort_values("seed")
     cases = [
-        {"task": task, "distractors": str(amount), "samples": n}
+        {"task": task, "haystack": str(amount), "samples": n}
         for task, amount, n in itertools.product(TASKS, AMOUNTS, (1, 5, ITEMS))
     ]
     for case, run in zip(cases, computed(browser, grid, cases), strict=True):
-        part = frame[(frame["task"] == case["task"]) & (frame["distractors"] == int(case["distractors"]))]
+        part = frame[(frame["task"] == case["task"]) & (frame["haystack"] == int(case["haystack"]))]
         kept = part.groupby(["depth", "length"]).head(case["samples"])
         cells = kept.groupby(["depth", "length"])[["correct", "total"]].sum()
         raster = np.array(run["rasters"][0]["cells"])
@@ -203,7 +203,7 @@ def test_the_cells_in_the_page_are_the_first_items(browser: Browser, grid: Explo
 
 @pytest.mark.browser
 def test_a_cell_with_fewer_items_counts_those_it_has(browser: Browser) -> None:
-    frame = asked().query("task == 'multi-query' and distractors == 0")
+    frame = asked().query("task == 'multi-query' and haystack == 0")
     frame = frame[(frame["length"] != 4096) | (frame["depth"] > 0) | (frame["seed"] > 97)]
     run = computed(browser, heat_map_explorer(frame), [{"samples": ITEMS}])[0]
     assert f"of {frame['total'].sum()} answers" in re.sub(r"<[^>]*>", "", run["said"])
@@ -223,7 +223,7 @@ def test_both_answer_to_menus_and_sliders(
         assert f"{more_samples(97, 100, 0.999):,} more samples" in shown.said()
         before = shown.said(1)
         shown.page.get_by_role("combobox", name="Task").select_option(label="multi-query")
-        shown.page.get_by_role("combobox", name="Distractors").select_option(label="32")
+        shown.page.get_by_role("combobox", name="Haystack").select_option(label="32")
         shown.move(1)
         assert shown.said(1) != before
         shown.move(1, s0=0)

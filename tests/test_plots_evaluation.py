@@ -225,6 +225,18 @@ def test_tau_matrix_frames_what_leaves_out_zero():
     assert "a and c −0.10 [−0.50, 0.33]" in ax.get_label()
 
 
+def test_tau_matrix_keeps_each_text_in_its_cell_with_seven_benchmarks():
+    names = [f"test {i}" for i in range(7)]
+    rows = [(a, b, -0.25, -0.95, 0.95) for i, a in enumerate(names) for b in names[i + 1 :]]
+    ax = evaluation.tau_matrix(pd.DataFrame(rows, columns=["a", "b", "tau", "low", "high"]))
+    ax.get_figure().canvas.draw()
+    (x0, y0), (x1, y1) = ax.transData.transform([(0, 0), (1, 1)])
+    for text in ax.texts:
+        extent = text.get_window_extent()
+        assert extent.width < abs(x1 - x0)
+        assert extent.height < abs(y1 - y0)
+
+
 # ---- all
 
 

@@ -1,4 +1,4 @@
-const { lengths, names, depths, z2, level } = fixed, task = "task" in v ? v.task : fixed.task, amount = "distractors" in v ? v.distractors : fixed.distractors;
+const { lengths, names, depths, z2, level } = fixed, task = "task" in v ? v.task : fixed.task, haystack = "haystack" in v ? v.haystack : fixed.haystack;
 const asked = fixed.asked[task], chance = 100 * fixed.chance[task], first = v.samples, columns = lengths.length, rows = depths.length;
 const wilson = (k, m) => {
   if (!m) return [0, 1];
@@ -6,7 +6,7 @@ const wilson = (k, m) => {
   return [k === 0 ? 0 : Math.max(0, middle - half), k === m ? 1 : Math.min(1, middle + half)];
 };
 // A cell is a string: how many answers of each item were right, a digit to base 36 an item.
-const cells = data[task][amount].map((row) => row.map((items) => {
+const cells = data[task][haystack].map((row) => row.map((items) => {
   const kept = [...items.slice(0, first)];
   return { right: kept.reduce((sum, x) => sum + parseInt(x, 36), 0), total: kept.length * asked };
 }));
