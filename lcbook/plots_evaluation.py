@@ -61,6 +61,7 @@ MEANING = {
     HALF: "half recall (n50)",
 }
 ROOMY, WIDE = 5, 7  # columns of a grid up to which a cell has room for "84 to 100", and for "84–100"
+SLANTED: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 
 
 @styled
@@ -156,8 +157,7 @@ def rank_lines(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     width = max(8, 50 // len(names))
     labels = ["\n".join(textwrap.wrap(str(name), width, break_long_words=False)) for name in names]
     tilted = max(len(line) for label in labels for line in label.splitlines()) > width
-    turn: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if tilted else {}
-    ax.set_xticks(across, labels, **turn)
+    ax.set_xticks(across, labels, **(SLANTED if tilted else {}))
     ax.set_title("Rank, best on top", fontsize=TEXT, loc="left")
     ax.set_yticks(range(1, models + 1) if not both else [])
     ax.spines[:].set_visible(False)
@@ -336,8 +336,9 @@ def tau_matrix(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         told.append(
             f"{columns[j]} and {rows[i]} {_signed(row['tau'])} [{_signed(row['low'])}, {_signed(row['high'])}]"
         )
-    wide = max(8, 52 // max(len(columns), 1))
-    ax.set_xticks(np.arange(len(columns)) + 0.5, ["\n".join(textwrap.wrap(str(n), wide)) for n in columns])
+    wide, slant = (max(8, 52 // max(len(columns), 1)), {}) if len(columns) <= 4 else (16, SLANTED)
+    wrapped = ["\n".join(textwrap.wrap(str(n), wide)) for n in columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, wrapped, **slant)
     ax.set_yticks(np.arange(len(rows)) + 0.5, ["\n".join(textwrap.wrap(str(n), 16)) for n in rows])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
