@@ -51,6 +51,7 @@ from lcbook.plots_evaluation import (
     variance_bars,
 )
 from lcbook.plots_heads import hops_by_layers, map_gallery, recall_by_rate
+from lcbook.plots_lengths import recall_at_each_length
 from lcbook.plots_mechanism import attention_map, phase_table, phases, scores_by_distance, training_curve
 from lcbook.plots_patterns import found_and_right, pattern_gallery
 from lcbook.plots_reach import keys_and_recall, recall_within_reach
@@ -84,12 +85,12 @@ __all__ = [
     "cost_by_length", "cost_panels", "depth_panels", "dose", "escape_and_reach", "escape_curves",
     "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction", "keys_and_recall",
     "learning_curves", "length_interaction", "log_odds_by_length", "loss_by_length", "map_gallery",
-    "n50_bars", "pattern_gallery", "phase_table", "phases", "rank_lines", "recall_beside", "recall_by_arm",
-    "recall_by_depth", "recall_by_gap", "recall_by_length", "recall_by_load", "recall_by_rate",
-    "recall_by_segments", "recall_by_share", "recall_grid", "recall_within_reach", "roofline",
-    "rules_on_curve", "samples_needed", "scores_by_distance", "seconds_and_memory", "share_curve", "style",
-    "tau_matrix", "text_loss_and_recall", "text_loss_table", "training_curve", "variance_bars",
-    "weights_by_rank",
+    "n50_bars", "pattern_gallery", "phase_table", "phases", "rank_lines", "recall_at_each_length",
+    "recall_beside", "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length",
+    "recall_by_load", "recall_by_rate", "recall_by_segments", "recall_by_share", "recall_grid",
+    "recall_within_reach", "roofline", "rules_on_curve", "samples_needed", "scores_by_distance",
+    "seconds_and_memory", "share_curve", "style", "tau_matrix", "text_loss_and_recall", "text_loss_table",
+    "training_curve", "variance_bars", "weights_by_rank",
 ]  # fmt: skip
 
 
