@@ -15,7 +15,9 @@ from tests.processes import plain, run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
-COLAB_PACKAGES = "torch numpy pandas matplotlib seaborn scipy transformers ipywidgets ipykernel nbclient".split()
+COLAB_PACKAGES = (
+    "torch numpy pandas matplotlib seaborn scipy transformers ipywidgets ipykernel nbclient".split()
+)
 
 
 def pip(place: Path, *arguments: object) -> str:
