@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from lcbook import results, runtime, stats
-from lcbook.stats import Estimate, Number
+from lcbook import runtime, stats, store
+from lcbook.stats.bootstrap import Estimate, Number
 
 SEEDS_NEEDED = 5
 UNJUDGED_RESAMPLES = 40  # an interval that decides nothing need not be exact
@@ -263,14 +263,14 @@ def _where(verdict: Verdict) -> str:
 def record(verdict: Verdict, chapter: str) -> Path:
     """Write a live verdict to `<cache>/claims/<scale>/<id>.json`, atomically, and return the path."""
     path = runtime.cache_dir() / "claims" / verdict.scale / f"{verdict.claim.id}.json"
-    results.save_json(path, verdict.to_dict() | {"chapter": chapter})
+    store.save_json(path, verdict.to_dict() | {"chapter": chapter})
     return path
 
 
 def _read(path: Path) -> tuple[Verdict, str] | None:
     """Return the verdict and chapter of a ledger file; a damaged one is named in a warning and skipped."""
     try:
-        body = results.load_json(path)
+        body = store.load_json(path)
         verdict = Verdict.from_dict(body)
         if verdict.claim.id != path.stem:
             raise ValueError(f"It holds claim {verdict.claim.id}.")

@@ -16,7 +16,9 @@ from typing import Any
 
 import matplotlib
 
-from lcbook import bench, page, recall_command, results, runtime
+from lcbook import page, runtime, store
+from lcbook.evaluation import command
+from lcbook.experiments import bench
 
 # Cells that need a notebook, or that a reader fills in.
 NOT_RUN = {"colab", "exercise", "solution"}
@@ -80,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if scale in ("full", "gpu"):
         stored = [verdict.to_dict() | {"chapter": session.chapter} for verdict in session.verdicts]
         seconds = time.perf_counter() - started
-        print(f"wrote {results.save_reference(session.chapter, session.tables, stored, seconds)}")
+        print(f"wrote {store.save_reference(session.chapter, session.tables, stored, seconds)}")
 
 
 def _claims(_: argparse.Namespace) -> None:
@@ -96,7 +98,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 def _recall(arguments: argparse.Namespace) -> int:
     matplotlib.use("agg")
-    return recall_command.recall(arguments)
+    return command.recall(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     timing.add_argument("what", choices=["recall"], help="multi-query recall to 99 percent")
     timing.set_defaults(do=_bench)
     asking = commands.add_parser("recall", help="test the recall of a real model, and write a report")
-    recall_command.add_arguments(asking)
+    command.add_arguments(asking)
     asking.set_defaults(do=_recall)
     arguments = parser.parse_args(argv)
     try:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook import claims, results, runtime, stats
+from lcbook import claims, runtime, stats, store
 from lcbook.claims import Card, Claim
-from lcbook.stats import Estimate, Number
+from lcbook.stats.bootstrap import Estimate, Number
 
 
 class Reading:
@@ -74,14 +74,14 @@ def judge(
 
 def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
     """Return the stored verdicts of every current committed run of a chapter."""
-    return [record for run in results.references(chapter) if run.status == "current" for record in run.claims]
+    return [record for run in store.references(chapter) if run.status == "current" for record in run.claims]
 
 
 def committed(name: str) -> dict[str, pd.DataFrame]:
     """Return the committed tables of one experiment of the running chapter, by the run's label on the page."""
     return {
         run.label: run.tables[name]
-        for run in results.references(runtime.session.chapter)
+        for run in store.references(runtime.session.chapter)
         if run.status == "current" and name in run.tables
     }
 
@@ -130,7 +130,7 @@ def committed_runs(chapter: str = "") -> Table:
     resumed an earlier one), peak memory (MiB), date, version of torch, commit and status: current, or
     stale or damaged, in which case nothing of it is drawn or judged.
     """
-    runs = results.references(chapter or runtime.session.chapter)
+    runs = store.references(chapter or runtime.session.chapter)
     rows = [{"chapter": run.chapter, "status": run.status, **run.provenance} for run in runs]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
     frame = frame.assign(commit=frame["commit"].astype("string").str[:10]).astype(object)
@@ -141,7 +141,7 @@ def ledger() -> claims.LedgerTable:
     """Return every claim of the book: its live verdict on this machine beside those of the committed runs."""
     records = [
         record | {"chapter": run.chapter}
-        for run in results.references("*")
+        for run in store.references("*")
         if run.status == "current"
         for record in run.claims
     ]

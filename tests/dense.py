@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lcbook.attention import attend
-from lcbook.patterns import TopBlocks, TopK, select, visible
+from lcbook.attention.attend import attend
+from lcbook.attention.patterns import TopBlocks, TopK, select, visible
 
 
 def draw(*shapes, seed=0, dtype=torch.float64):

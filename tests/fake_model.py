@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lcbook.llm import Encoded, Reply
+from lcbook.llm.protocol import Encoded, Reply
 
 
 @dataclass

@@ -13,8 +13,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from lcbook.controls import Slider
-from lcbook.explore import Explorer
+from lcbook.explorers.controls import Slider
+from lcbook.explorers.fragment import Explorer
 
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from lcbook.haystacks import NOISE, Prose
-from lcbook.items import ITEMS, draw
-from lcbook.llm import Encoded
+from lcbook.llm.protocol import Encoded
+from lcbook.tasks.haystacks import NOISE, Prose
+from lcbook.tasks.items import ITEMS, draw
 
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()
 

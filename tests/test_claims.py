@@ -13,7 +13,7 @@ import pytest
 
 from lcbook import claims, runtime
 from lcbook.claims import Verdict
-from lcbook.stats import Estimate
+from lcbook.stats.bootstrap import Estimate
 
 AT_LEAST = claims.claim(
     "P1a",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lcbook import claims, page, results, runtime
-from lcbook.stats import Estimate
+from lcbook import claims, page, runtime, store
+from lcbook.stats.bootstrap import Estimate
 
 CLAIM = claims.claim(
     "P9",
@@ -35,7 +35,7 @@ def chapter(monkeypatch, tmp_path) -> Path:
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runtime, "session", runtime.Session("09_chapter"))
-    monkeypatch.setattr(results, "folder", lambda: tmp_path / "results")
+    monkeypatch.setattr(store, "folder", lambda: tmp_path / "results")
     return tmp_path
 
 
@@ -78,7 +78,7 @@ def test_an_estimate_is_judged_by_its_interval_and_filed(chapter):
     assert repr(card) == "P9 supported"
     assert card.live.seeds == 5
     assert runtime.session.verdicts == [card.live]
-    stored = results.load_json(chapter / "cache" / "claims" / "live" / "P9.json")
+    stored = store.load_json(chapter / "cache" / "claims" / "live" / "P9.json")
     assert (stored["chapter"], stored["verdict"]) == ("09_chapter", "supported")
     assert repr(page.judge(CLAIM, TABLE, Estimate(20.0, 15.0, 23.0))) == "P9 inconclusive"
     assert repr(page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0))) == "P9 refuted"
@@ -103,7 +103,7 @@ def test_a_statistic_is_bootstrapped():
 
 
 def committed(chapter: Path, verdict: claims.Verdict, device: str = "cpu", **tables: pd.DataFrame) -> Path:
-    path = results.save_reference("09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0)
+    path = store.save_reference("09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0)
     place = chapter / "results" / device / path.name
     place.parent.mkdir(exist_ok=True)
     return path.rename(place)
@@ -128,7 +128,7 @@ def test_stale_and_damaged_runs_judge_nothing(chapter, monkeypatch):
     assert page.committed_verdicts("09_chapter") == []
     assert page.committed("recall") == {}
     path.write_bytes(whole)
-    monkeypatch.setattr(results, "COMPUTE_VERSION", results.COMPUTE_VERSION + 1)
+    monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
     assert page.committed_verdicts("09_chapter") == []
     assert page.committed("recall") == {}
 
@@ -181,7 +181,7 @@ def test_committed_runs_are_listed_with_their_state(chapter):
     path = committed(chapter, verdict, device="big-gpu", recall=TABLE)
     path.write_bytes(path.read_bytes()[:-9])
     committed(chapter, verdict, recall=TABLE)
-    results.save_reference("10_other", {}, [], 1.0)
+    store.save_reference("10_other", {}, [], 1.0)
     frame = page.committed_runs().frame
     assert frame["status"].tolist() == ["damaged", "current"]
     assert frame["seconds"].tolist()[1] == 7.0
@@ -195,7 +195,7 @@ def test_committed_runs_are_listed_with_their_state(chapter):
     assert page.committed_runs("*").frame["chapter"].tolist() == ["09_chapter", "09_chapter", "10_other"]
     assert page.committed_runs("10_other").frame["chapter"].tolist() == ["10_other"]
     (label,) = page.committed("recall")
-    assert label == results.references("09_chapter")[1].label
+    assert label == store.references("09_chapter")[1].label
     pd.testing.assert_frame_equal(page.committed("recall")[label], TABLE)
     assert page.committed("another") == {}
 

@@ -13,7 +13,7 @@ import jaxtyping
 import pytest
 import torch
 
-from lcbook.attention import attend
+from lcbook.attention.attend import attend
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()

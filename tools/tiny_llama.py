@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from lcbook.item_texts import END, UNKNOWN, ItemTexts, vocabulary
-from lcbook.items import ITEMS, Sizes
-from lcbook.layers import Attention
-from lcbook.llama_export import export
-from lcbook.model import Decoder, ModelSpec, build
-from lcbook.positions import RoPE
-from lcbook.train import TrainSpec, train
+from lcbook.experiments.train import TrainSpec, train
+from lcbook.models.decoder import Decoder, ModelSpec, build
+from lcbook.models.layers import Attention
+from lcbook.models.llama import export
+from lcbook.models.positions import RoPE
+from lcbook.tasks.item_texts import END, UNKNOWN, ItemTexts, vocabulary
+from lcbook.tasks.items import ITEMS, Sizes
 
 SPEC = ModelSpec(
     layers=4,
@@ -110,7 +110,7 @@ def save(model: Decoder, folder: Path) -> None:
         "made by": "tools/tiny_llama.py, on one thread of a CPU in about a quarter of an hour, from seed 0",
         "starts with": "heads that look one to three tokens back and heads that match what is alike (mimetic "
         "initialization, arXiv 2305.09828)",
-        "trained on": "the thirteen tasks of lcbook.items in synthetic prose, in a quarter of the later texts among "
+        "trained on": "the thirteen tasks of lcbook.tasks.items in prose, in a quarter of the later texts among "
         "competing facts; lookups first: "
         + ", ".join(f"{updates:,} updates at {length} tokens" for _, length, updates in STAGES)
         + f", {RECIPE.batch} texts each",

@@ -1,0 +1,27 @@
+"""Evaluation: a recall sweep of a real model by length and depth, from prompts to the report."""
+
+from lcbook.evaluation import (
+    command,
+    files,
+    fitting,
+    inspect,
+    prompts,
+    report,
+    ruler,
+    ruler_texts,
+    scorers,
+    sweep,
+)
+
+__all__ = [
+    "command",
+    "files",
+    "fitting",
+    "inspect",
+    "prompts",
+    "report",
+    "ruler",
+    "ruler_texts",
+    "scorers",
+    "sweep",
+]

@@ -1,0 +1,35 @@
+"""Experiments: a grid of runs, each trained, changed and measured, as rows of a tidy frame."""
+
+from lcbook.experiments import (
+    bench,
+    checkpoint,
+    dependence,
+    forecast,
+    heads,
+    longppl,
+    measures,
+    resume,
+    run,
+    schedules,
+    stream_costs,
+    streaming,
+    trace,
+    train,
+)
+
+__all__ = [
+    "bench",
+    "checkpoint",
+    "dependence",
+    "forecast",
+    "heads",
+    "longppl",
+    "measures",
+    "resume",
+    "run",
+    "schedules",
+    "stream_costs",
+    "streaming",
+    "trace",
+    "train",
+]

@@ -1,0 +1,179 @@
+"""Forecast: recall at lengths that were never run, from the scores of one short length.
+
+A longer text has more haystack and the same pairs. For each question the last layer's scores are looked up in short
+texts of n tokens; the m tokens by which a longer text exceeds them enter the sums of the softmax with their means,
+
+    output = (sum over the text of e^s v + m * mean over haystacks of e^s v) / (the same without v),
+
+and that goes through the rest of the layer to an answer. No parameter is fitted. What the forecast leaves out is what
+it can be wrong about: that a sample differs from its mean, that scores depend on the distance, and that earlier layers
+dilute as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import joblib
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lcbook import runtime
+from lcbook.attention.patterns import Full
+from lcbook.experiments.run import Run, trained_model
+from lcbook.experiments.streaming import NORMALIZERS
+from lcbook.models.decoder import Decoder, Layer
+from lcbook.models.layers import Attention, places
+from lcbook.models.mixers import Softmax
+from lcbook.models.positions import draw_positions
+from lcbook.store import cached_rows, digest
+from lcbook.tasks.recall import Batch, KeyValueRecall
+
+TEXTS_POOLED = 32  # texts whose haystacks together stand for the haystack of a longer text
+
+
+@torch.no_grad()
+def forecast(
+    model: Decoder,
+    task: KeyValueRecall,
+    lengths: Sequence[int],
+    *,
+    at: int = 512,
+    questions: int = 256,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return for each of `lengths` a row with the answers that should be right, from texts of `at` tokens alone.
+
+    A row holds length, predicted (answers right) and asked. Raises ValueError for lengths below `at`, for texts of `at`
+    tokens without haystack, and for a model whose last layer is not full attention by softmax, plain or scaled by
+    log n, over a text read as one.
+    """
+    spec = model.spec
+    whole = spec.pattern_of(spec.layers - 1) == Full() and spec.separator is None
+    if spec.mixer != Softmax() or spec.normalizer not in NORMALIZERS or not whole:
+        allowed = f"full attention by {' or '.join(NORMALIZERS)} in the last layer, without a separator"
+        raise ValueError(f"model is of {spec}; allowed is {allowed}.")
+    if not lengths or min(lengths) < at:
+        raise ValueError(f"lengths is {list(lengths)}; allowed are lengths of {at} (at) or more.")
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + at)
+    count = max(TEXTS_POOLED, math.ceil(questions / task.queries))
+    batch = task.sample(count, at, generator).to(device)
+    positions = draw_positions(spec.position, count, at, generator, device)
+    x, where = model._before_last(batch.tokens, positions, model._documents(batch.tokens))
+    layer = model.layers[-1]
+    assert isinstance(layer, Layer)
+    attention = layer.attention
+    assert isinstance(attention, Attention)
+    hidden = layer.attention_norm(x)
+    q, k, q_index, q_positions = attention._queries_keys(hidden, where, batch.at)
+    repeat = spec.heads // attention.groups
+    k, v = (
+        z.repeat_interleave(repeat, dim=1)
+        for z in (k, attention._heads(attention.v(hidden), attention.groups))
+    )
+    bias = attention.encoding.bias(q_positions, where)
+    seen = attention._mask(q, k, q_index)
+    hay = task.haystack(batch)[:, None, None]
+    if not hay.any(-1).all():
+        raise ValueError(f"at is {at}; allowed is a length at which texts of {task} have some haystack.")
+    pool = _Pool(q * attention._scale(), k, v, hay, bias, seen, batch)
+    rows = []
+    for length in lengths:
+        keys = batch.at[:, None, :, None] + 1 + length - at  # that a question sees
+        rate = 1.0 if spec.normalizer == "softmax" else keys.clamp(min=2).to(x.dtype).log()
+        mixed = pool.mixed(length - at, rate).transpose(1, 2).flatten(2)
+        y = attention.out(mixed) + places(x, batch.at)
+        if layer.mlp is not None and layer.mlp_norm is not None:
+            y = y + layer.mlp(layer.mlp_norm(y))
+        right = ((model.norm(y) @ model.embedding.weight.T).argmax(-1) == batch.answers).sum().item()
+        rows.append({"length": length, "predicted": int(right), "asked": batch.answers.numel()})
+    return rows
+
+
+class _Pool:
+    """The scores of questions on their own texts and, as far as no bias ties them to places, on pooled haystack.
+
+    The pool holds haystack of other texts too, but nothing where a question's own key stands or stood just before.
+    """
+
+    def __init__(
+        self, q: Tensor, k: Tensor, v: Tensor, hay: Tensor, bias: Tensor | None, seen: Tensor, batch: Batch
+    ) -> None:
+        own = q @ k.transpose(-1, -2)
+        if bias is not None:
+            own = own + bias
+        self.own = own.masked_fill(~seen, -torch.inf)  # [b h t s]
+        self.hay, self.v = hay.expand(-1, k.shape[1], q.shape[2], -1), v
+        chosen = hay[:TEXTS_POOLED, 0, 0].flatten()
+        pooled = [z[:TEXTS_POOLED].transpose(1, 2).flatten(0, 1)[chosen].transpose(0, 1) for z in (k, v)]
+        self.far, self.far_v = None, pooled[1]
+        if bias is None:
+            before = torch.nn.functional.pad(batch.tokens, (1, 0), value=-1)[:, :-1]
+            near = [z[:TEXTS_POOLED].flatten()[chosen] for z in (batch.tokens, before)]
+            asked = batch.tokens.gather(1, batch.at)[:, None, :, None]
+            same = (near[0] == asked) | (near[1] == asked)
+            self.far = (q @ pooled[0].transpose(-1, -2)).masked_fill(same, -torch.inf)  # [b h t m]
+            self.kept = (~same).sum(-1, keepdim=True)
+
+    def mixed(self, more: int, rate: float | Tensor) -> Tensor:
+        """Return the mixtures [b h t d] with `more` tokens of haystack than the texts have, scores times `rate`."""
+        own = self.own * rate
+        top = own.amax(-1, keepdim=True)
+        if self.far is not None:
+            top = torch.maximum(top, (self.far * rate).amax(-1, keepdim=True))
+        mass = (own - top).exp()
+        if self.far is None:  # the haystack seen, counted oftener
+            many = self.hay.sum(-1, keepdim=True).clamp(min=1)
+            mass = torch.where(self.hay, mass * (1 + more / many), mass)
+            return (mass / mass.sum(-1, keepdim=True)) @ self.v
+        far = (self.far * rate - top).exp() * (more / self.kept)
+        total = mass.sum(-1, keepdim=True) + far.sum(-1, keepdim=True)
+        return (mass @ self.v + far @ self.far_v) / total
+
+
+def forecasts(
+    runs: Sequence[Run],
+    tasks: Mapping[str, KeyValueRecall],
+    lengths: Sequence[int],
+    *,
+    at: int = 512,
+    questions: int = 256,
+    name: str,
+) -> pd.DataFrame:
+    """Return the forecasts for all `runs` and `tasks` as one tidy frame, and file it as `name`.
+
+    Columns: arm, seed, task (its name), length, predicted, asked. Runs go in parallel, one thread each, and one after
+    another on a GPU and at smoke scale; each is cached. Raises ValueError for no runs or tasks, and as `forecast`.
+    """
+    if not runs or not tasks:
+        raise ValueError(
+            f"forecasts {name!r} got {len(runs)} runs and {len(tasks)} tasks; allowed is one or more each."
+        )
+    alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
+    jobs = 1 if alone else min(runtime.cores(), len(runs))
+    wanted = (dict(tasks), tuple(lengths), at, questions)
+    parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_forecast_of)(run, *wanted) for run in runs)
+    frame = pd.DataFrame([row for part in parts for row in part])
+    runtime.session.tables[name] = frame
+    return frame
+
+
+def _forecast_of(
+    run: Run, tasks: dict[str, KeyValueRecall], lengths: tuple[int, ...], at: int, questions: int
+) -> list[dict[str, Any]]:
+    key = digest("forecast", run, tuple(tasks.items()), lengths, at, questions, runtime.device().type)
+
+    def compute() -> list[dict[str, Any]]:
+        with runtime.one_thread():
+            model = trained_model(run)[0]
+            return [
+                {"arm": run.arm, "seed": run.seed, "task": name, **row}
+                for name, task in tasks.items()
+                for row in forecast(model, task, lengths, at=at, questions=questions, seed=run.seed)
+            ]
+
+    return cached_rows(runtime.cache_dir() / "rows" / f"{key}.json", compute)

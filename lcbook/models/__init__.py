@@ -1,0 +1,29 @@
+"""Models: position encodings, mixers, layers and the decoder that is made of them."""
+
+from lcbook.models import (
+    capacity,
+    costs,
+    decoder,
+    layers,
+    llama,
+    mixers,
+    position_formulas,
+    position_specs,
+    positions,
+    spec,
+    variants,
+)
+
+__all__ = [
+    "capacity",
+    "costs",
+    "decoder",
+    "layers",
+    "llama",
+    "mixers",
+    "position_formulas",
+    "position_specs",
+    "positions",
+    "spec",
+    "variants",
+]

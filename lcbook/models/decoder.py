@@ -1,0 +1,170 @@
+"""The model: a decoder put together from a ModelSpec.
+
+    tokens -> embedding (+ position) -> [norm -> mixer -> + ] x layers (-> norm -> MLP -> +) -> norm -> logits
+
+The last layer is computed only where an answer is asked for, so a question at the end of a long sequence costs time
+linear in its length when the model has one layer of attention.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lcbook.attention.segments import recurrent_memory
+from lcbook.models.layers import Attention, Recurrence, SegmentedAttention, SwiGLU, places
+from lcbook.models.mixers import (
+    Additive,
+    CompressiveMemory,
+    DeltaRule,
+    Differential,
+    ForgettingGate,
+    GatedDeltaRule,
+    LearnedSink,
+    LinearAttention,
+    RecurrentMemory,
+    SegmentRecurrence,
+    Selective,
+    Softmax,
+)
+from lcbook.models.positions import TABLE_STD, PositionEncoding
+from lcbook.models.spec import ModelSpec
+from lcbook.models.variants import remedied
+
+__all__ = ["Decoder", "Layer", "ModelSpec", "build"]
+
+
+def _mix(spec: ModelSpec, encoding: PositionEncoding, layer: int) -> nn.Module:
+    """Return the part of a layer (from 0) that lets tokens learn of earlier ones."""
+    match spec.mixer:
+        case Softmax() | RecurrentMemory():
+            return Attention(spec, encoding, layer)
+        case Differential() | ForgettingGate() | Selective() | LearnedSink() as mixer:
+            return remedied(spec, encoding, layer, mixer)
+        case SegmentRecurrence() | CompressiveMemory() as mixer:
+            return SegmentedAttention(spec, encoding, layer, mixer)
+        case LinearAttention() | Additive() | DeltaRule() | GatedDeltaRule() as mixer:
+            return Recurrence(spec, mixer)
+
+
+class Layer(nn.Module):
+    """One pre-norm layer: attention, then the MLP if there is one, each added to the residual stream."""
+
+    def __init__(self, spec: ModelSpec, encoding: PositionEncoding, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(spec.width, eps=1e-6)
+        self.attention = _mix(spec, encoding, layer)
+        self.mlp_norm = nn.RMSNorm(spec.width, eps=1e-6) if spec.mlp else None
+        self.mlp = SwiGLU(spec.width, spec.mlp) if spec.mlp else None
+
+    def forward(
+        self,
+        x: Float[Tensor, "b s width"],
+        positions: Int[Tensor, "_ s"],
+        at: Int[Tensor, "b t"] | None = None,
+        documents: Int[Tensor, "b s"] | None = None,
+    ) -> Float[Tensor, "b t width"]:
+        """Return the residual stream at the places `at` (all places if None), each document by itself if numbered."""
+        within = () if documents is None else (documents,)
+        mixed = self.attention(self.attention_norm(x), positions, at, *within)
+        x = mixed + places(x, at)
+        if self.mlp is not None and self.mlp_norm is not None:
+            x = x + self.mlp(self.mlp_norm(x))
+        return x
+
+
+class Decoder(nn.Module):
+    """A decoder-only transformer with tied input and output embedding.
+
+    Embeddings are multiplied by sqrt(width) on input, as in Vaswani et al. 2017, section 3.4, so that a token and a
+    sinusoidal position have comparable size. They are drawn with standard deviation 1/2 / sqrt(width): at twice that, a
+    tied model starts out so sure that each token follows itself that recall takes two to four times the updates.
+    """
+
+    def __init__(self, spec: ModelSpec, vocabulary: int) -> None:
+        super().__init__()
+        if spec.separator is not None and spec.separator >= vocabulary:
+            raise ValueError(f"separator is {spec.separator}; allowed is a token below {vocabulary}.")
+        self.spec = spec
+        self.embedding = nn.Embedding(vocabulary, spec.width)
+        nn.init.normal_(self.embedding.weight, std=TABLE_STD * spec.width**-0.5)
+        self.encoding = PositionEncoding(
+            spec.position, width=spec.width, heads=spec.heads, head_dim=spec.width // spec.heads
+        )
+        self.layers = nn.ModuleList(Layer(spec, self.encoding, layer) for layer in range(spec.layers))
+        self.norm = nn.RMSNorm(spec.width, eps=1e-6)
+        if isinstance(spec.mixer, RecurrentMemory):
+            self.memory = nn.Parameter(torch.randn(spec.mixer.memory, spec.width) * TABLE_STD)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b s"],
+        positions: Int[Tensor, "_ s"] | None = None,
+        at: Int[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t vocabulary"]:
+        """Return next-token logits at the places `at` of each sequence (all places if None).
+
+        `positions` are those that the encoding is told, one row for all sequences or one for each; 0, 1, 2, ... if
+        None. Raises ValueError if a position lies beyond a learned table.
+        """
+        if isinstance(self.spec.mixer, RecurrentMemory):
+            x = recurrent_memory(self._embedded(tokens), self.memory, self.spec.mixer.segment, self._whole)
+            return places(x, at) @ self.embedding.weight.T
+        documents = self._documents(tokens)
+        x, positions = self._before_last(tokens, positions, documents)
+        x = self.layers[-1](x, positions, at, documents)
+        return self.norm(x) @ self.embedding.weight.T
+
+    def _embedded(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s width"]:
+        return self.embedding(tokens) * math.sqrt(self.spec.width)
+
+    def _documents(self, tokens: Int[Tensor, "b s"]) -> Int[Tensor, "b s"] | None:
+        """Return the number of each token's document, counted by the separators up to it; None: all are read as one."""
+        return None if self.spec.separator is None else (tokens == self.spec.separator).cumsum(1)
+
+    def _whole(self, x: Float[Tensor, "b s width"]) -> Float[Tensor, "b s width"]:
+        """Return the normalized residual stream behind all layers."""
+        positions = torch.arange(x.shape[1], device=x.device)[None]
+        for layer in self.layers:
+            x = layer(x, positions)
+        return self.norm(x)
+
+    def seen(
+        self, tokens: Int[Tensor, "b s"], positions: Int[Tensor, "_ s"] | None, at: Int[Tensor, "b t"]
+    ) -> Bool[Tensor, "_ _ t s"]:
+        """Return which keys the last layer's queries at the places `at` see, for each head or for all alike.
+
+        Raises ValueError for a mixer other than softmax attention.
+        """
+        if self.spec.mixer != Softmax():
+            raise ValueError(f"mixer is {self.spec.mixer}; allowed is {Softmax()}.")
+        documents = self._documents(tokens)
+        x, positions = self._before_last(tokens, positions, documents)
+        last = self.layers[-1]
+        assert isinstance(last, Layer)
+        assert isinstance(last.attention, Attention)
+        return last.attention.seen(last.attention_norm(x), positions, at, documents)
+
+    def _before_last(
+        self,
+        tokens: Int[Tensor, "b s"],
+        positions: Int[Tensor, "_ s"] | None,
+        documents: Int[Tensor, "b s"] | None,
+    ) -> tuple[Float[Tensor, "b s width"], Int[Tensor, "_ s"]]:
+        """Return the residual stream that enters the last layer, and the positions."""
+        if positions is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        x = self.encoding.add(self._embedded(tokens), positions)
+        for layer in self.layers[:-1]:
+            x = layer(x, positions, None, documents)
+        return x, positions
+
+
+def build(spec: ModelSpec, vocabulary: int, seed: int) -> Decoder:
+    """Return a decoder with weights drawn from `seed` alone, without touching the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Decoder(spec, vocabulary)

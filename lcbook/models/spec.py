@@ -1,0 +1,90 @@
+"""What a model is made of: every option of the decoder on one screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lcbook.attention.normalizers import normalizer as find_normalizer
+from lcbook.attention.patterns import Full, Pattern
+from lcbook.models.mixers import Mixer, Recurrent, Softmax
+from lcbook.models.mixers import state_size as mixer_state_size
+from lcbook.models.positions import NoPosition, Position
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A decoder: `layers` of attention with `heads` query and `kv_heads` key-value heads (0: as many as heads).
+
+    `mlp` is the hidden width of a SwiGLU layer after each attention (0: none). `key_shift` mixes each key with the
+    key before it; `qk_norm` gives queries and keys unit length and learns the scale of their product, from `qk_scale`
+    on (0: the root of the head width); without `learn_scale` it stays there. `pattern` says which keys a query sees;
+    the layers numbered in `full_layers` (from 0) see all earlier ones in spite of it. `mixer` replaces attention in
+    every layer, or says how a long text is read in segments; it takes no other pattern, normalizer, position encoding
+    or number of keys, and a recurrence scales queries and keys in its own way. `separator` is the token that opens a
+    document: nothing then looks across the boundary of a document, though the positions run on; None: all documents of
+    a sequence are read as one. It needs full softmax attention.
+    """
+
+    layers: int = 1
+    width: int = 64
+    heads: int = 1
+    kv_heads: int = 0
+    mlp: int = 0
+    position: Position = NoPosition()
+    normalizer: str = "softmax"
+    key_shift: bool = True
+    qk_norm: bool = True
+    pattern: Pattern = Full()
+    full_layers: tuple[int, ...] = ()
+    mixer: Mixer = Softmax()
+    separator: int | None = None
+    qk_scale: float | int = 0.0
+    learn_scale: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        for name in ("kv_heads", "mlp"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more.")
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}; allowed is a multiple of heads ({self.heads}).")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads is {self.kv_heads}; allowed is a divisor of heads ({self.heads}).")
+        if not set(self.full_layers) <= set(range(self.layers)):
+            raise ValueError(
+                f"full_layers is {self.full_layers}; allowed are numbers from 0 to {self.layers - 1}."
+            )
+        if not 0 <= self.qk_scale < math.inf:
+            raise ValueError(f"qk_scale is {self.qk_scale}; allowed is 0 or a finite number above it.")
+        if not self.qk_norm and (self.qk_scale or not self.learn_scale):
+            raise ValueError(
+                f"qk_scale is {self.qk_scale} and learn_scale {self.learn_scale} without qk_norm; allowed are 0 and "
+                "True."
+            )
+        find_normalizer(self.normalizer)
+        plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self
+        fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers", "separator"]
+        for name in fixed + ["qk_norm"] * isinstance(self.mixer, Recurrent):
+            if getattr(self, name) != getattr(plain, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} with {self.mixer}; allowed is {getattr(plain, name)}."
+                )
+
+        if self.separator is not None and (self.separator < 0 or self.pattern != Full()):
+            raise ValueError(
+                f"separator is {self.separator} with {self.pattern}; allowed is a token from 0 on with {Full()}."
+            )
+
+    def pattern_of(self, layer: int) -> Pattern:
+        """Return the pattern of a layer (from 0)."""
+        return Full() if layer in self.full_layers else self.pattern
+
+    def state_size(self, length: int) -> int:
+        """Return the scalars kept of a sequence of `length` tokens, all layers together (see `mixers.state_size`)."""
+        heads = self.kv_heads or self.heads
+        return mixer_state_size(
+            self.mixer, layers=self.layers, width=self.width, heads=self.heads, kv_heads=heads, length=length
+        )

@@ -1,0 +1,57 @@
+"""The figures of the book: tidy frame in, axes out, with intervals, chance and training length.
+
+Each function draws on `ax`, or on a new figure, and returns the axes; `alt` turns them into a sentence.
+Bad input (an empty frame, a missing column) raises ValueError.
+"""
+
+from lcbook.plots._style import style
+from lcbook.plots.arms import ablations, recall_by_arm
+from lcbook.plots.attention import hops_by_layers, map_gallery, recall_by_rate
+from lcbook.plots.capacity import capacity_by_state, interaction, recall_by_load, recall_by_segments
+from lcbook.plots.costs import cost_by_length, cost_panels, roofline
+from lcbook.plots.depth import depth_panels, recall_by_depth, share_curve
+from lcbook.plots.dilution import (
+    calibration,
+    escape_and_reach,
+    forecast_panels,
+    log_odds_by_length,
+    weights_by_rank,
+)
+from lcbook.plots.dose import dose, n50_bars
+from lcbook.plots.evaluation import (
+    rank_lines,
+    recall_grid,
+    rules_on_curve,
+    samples_needed,
+    tau_matrix,
+    variance_bars,
+)
+from lcbook.plots.lengths import recall_at_each_length
+from lcbook.plots.patterns import found_and_right, pattern_gallery
+from lcbook.plots.positions import attention_map, phase_table, phases, scores_by_distance, training_curve
+from lcbook.plots.reach import keys_and_recall, recall_within_reach
+from lcbook.plots.recall import (
+    alt,
+    heat_map,
+    recall_beside,
+    recall_by_gap,
+    recall_by_length,
+    text_loss_and_recall,
+    text_loss_table,
+)
+from lcbook.plots.schedules import loss_by_length
+from lcbook.plots.streams import recall_by_share, seconds_and_memory
+from lcbook.plots.training import ablation_forest, escape_curves, learning_curves, length_interaction
+
+__all__ = [
+    "ablation_forest", "ablations", "alt", "attention_map", "calibration", "capacity_by_state",
+    "cost_by_length", "cost_panels", "depth_panels", "dose", "escape_and_reach", "escape_curves",
+    "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction", "keys_and_recall",
+    "learning_curves", "length_interaction", "log_odds_by_length", "loss_by_length", "map_gallery",
+    "n50_bars", "pattern_gallery", "phase_table", "phases", "rank_lines", "recall_at_each_length",
+    "recall_beside", "recall_by_arm", "recall_by_depth", "recall_by_gap", "recall_by_length",
+    "recall_by_load", "recall_by_rate", "recall_by_segments", "recall_by_share", "recall_grid",
+    "recall_within_reach", "roofline", "rules_on_curve", "samples_needed", "scores_by_distance",
+    "seconds_and_memory", "share_curve", "style", "tau_matrix", "text_loss_and_recall", "text_loss_table",
+    "training_curve", "variance_bars", "weights_by_rank",
+]  # fmt: skip

@@ -1,0 +1,139 @@
+"""Figures of patterns: masks and what more layers reach through them, and recall beside what a selector keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
+
+from lcbook import stats
+from lcbook.attention.costs import visible_pairs
+from lcbook.attention.patterns import Content, Full, Pattern, Static, label, pattern_mask, reach, span
+from lcbook.formats import called, percent, tokens
+from lcbook.plots._marks import POINT, below, halo, name_lines, require_columns
+from lcbook.plots._style import GREY, SMALL, dress, looks, new, recall_axis, styled
+
+SHADES = ("#08306b", "#2f79b5", "#82badb", "#c3daee")  # visible in one layer, reachable in two, three, four
+
+
+@styled
+def pattern_gallery(patterns: Sequence[Pattern], length: int, *, layers: int = 3) -> np.ndarray:
+    """Draw static patterns as masks, query down and key across: what one layer sees, and what more layers reach.
+
+    Dark is visible in one layer, lighter what information can reach in two, three, ... layers. A title gives the share
+    of all causal pairs that is visible, and the reach: the largest gap from which the last token can be told something
+    through 1, 2, ... layers. Returns the panels as a flat array. Raises ValueError for no pattern, a content pattern,
+    or layers other than 1 to 4.
+    """
+    if not patterns or not 1 <= layers <= len(SHADES):
+        raise ValueError(
+            f"patterns has {len(patterns)} and layers is {layers}; allowed are one or more, and 1 to {len(SHADES)}."
+        )
+    static: list[Static] = [pattern for pattern in patterns if not isinstance(pattern, Content)]
+    if len(static) < len(patterns):
+        raise ValueError(
+            f"patterns is {list(patterns)}; allowed are static ones, whose mask needs no scores."
+        )
+    columns = min(len(patterns), 2 if len(patterns) in (2, 4) else 3)
+    rows = -(-len(patterns) // columns)
+    axes = np.ravel(new((6.4, 0.6 + rows * (6.2 / columns + 0.65)), nrows=rows, ncols=columns, squeeze=False))
+    colors = ListedColormap(["white", *SHADES[:layers]])
+    for ax, pattern in zip(axes, static, strict=False):
+        mask = pattern_mask(pattern, length)
+        needed = np.zeros((length, length))  # layers until the key reaches the query; 0 is never
+        for depth in range(layers, 0, -1):
+            needed[reach(mask, depth).numpy()] = depth
+        dress(ax, grid="")
+        ax.imshow(needed, cmap=colors, vmin=0, vmax=layers, interpolation="nearest")
+        ax.plot([-0.5, length - 0.5], [-0.5, length - 0.5], color=GREY, lw=0.6)
+        ax.set(xticks=[], yticks=[])
+        share = percent(visible_pairs(pattern, length) / visible_pairs(Full(), length))
+        reaches = ", ".join(str(span(pattern, depth, length)) for depth in range(1, layers + 1))
+        ax.set_title(f"{label(pattern)}\n{share} of pairs\nreach {reaches}", fontsize=SMALL, loc="left")
+        counted = "one layer" if layers == 1 else f"1 to {layers} layers"
+        ax.set_label(
+            f"{label(pattern)} sees {share} of the pairs; its reach in {counted} is {reaches} tokens."
+        )
+    for ax in axes[len(patterns) :]:
+        ax.set_axis_off()
+    for i, ax in enumerate(axes[: len(patterns)]):
+        ax.set_ylabel("" if i % columns else "Query", fontsize=SMALL)
+        ax.set_xlabel("Key" if i + columns >= len(patterns) else "", fontsize=SMALL)
+    words = ["visible in 1 layer", *(f"in {depth}" for depth in range(2, layers + 1))]
+    below(axes[0], [Patch(color=SHADES[i], label=word) for i, word in enumerate(words)])
+    return axes[: len(patterns)]
+
+
+@styled
+def found_and_right(frame: pd.DataFrame, *, hue: str = "arm", ax: Axes | None = None) -> Axes:
+    """Draw recall against the recall of the selector, a marker for each arm and length, with 95 % intervals over seeds.
+
+    A line joins the lengths of an arm, and the longest is written beside its marker.
+    `selected` counts the queries whose needle was among the keys that were kept, `correct_selected` those of them that
+    were answered. On the line from (0, chance) to (1, 1) every kept needle is answered and every other query guessed.
+    """
+    require_columns(
+        frame, (hue, "length", "seed", "total", "correct", "selected", "correct_selected", "chance")
+    )
+    keys = [hue, "length"]
+    right = stats.recall(frame, keys)
+    kept = stats.recall(frame.assign(correct=frame["selected"]), keys)
+    chance = float(np.average(frame["chance"], weights=frame["total"]))
+    ax, look, ends, said = new((6.4, 4.6)) if ax is None else ax, looks(list(frame[hue].unique())), [], []
+    recall_axis(ax, {"chance": chance})
+    dress(ax, "Recall of the selector: the needle is among the keys kept", "Recall")
+    ax.set_xlim(-0.03, 1.04)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    ax.plot([0, 1], [chance, 1], "--", color=GREY, lw=1.2, zorder=1.5)
+    for value in look:
+        x, y = (table[table[hue] == value].sort_values("length") for table in (kept, right))
+        one = look[value]
+        ax.plot(
+            x["recall"],
+            y["recall"],
+            color=one.color,
+            linestyle=one.line,
+            marker=one.marker,
+            lw=1,
+            ms=7,
+            **POINT,
+        )
+        ax.hlines(y["recall"], x["low"], x["high"], color=one.color, lw=1.5, alpha=0.5)
+        ax.vlines(x["recall"], y["low"], y["high"], color=one.color, lw=1.5, alpha=0.5)
+        first = int(x["recall"].to_numpy().argmax())
+        ends.append((called(hue, value), one, float(x["recall"].iloc[first]), float(y["recall"].iloc[first])))
+        ax.annotate(
+            tokens(x["length"].iloc[-1]), (x["recall"].iloc[-1], y["recall"].iloc[-1]), (5, -5), va="top",
+            textcoords="offset points", color=one.ink, fontsize=SMALL, path_effects=halo(),
+        )  # fmt: skip
+        said.append(f"{called(hue, value)} {_split(frame[frame[hue] == value])}")
+    name_lines(ax, ends)
+    _along(ax, (0.0, chance), (1.0, 1.0), "kept: answered, lost: guessed")
+    ax.set_label(
+        f"Recall against the selector's recall, {len(right)} points; right where the needle was kept and where it was "
+        f"not: {'; '.join(said)}; chance {percent(chance)}."
+    )
+    return ax
+
+
+def _split(part: pd.DataFrame) -> str:
+    """Return the shares answered where the needle was kept and where it was not, seeds and lengths pooled."""
+    kept, total = part["selected"].sum(), part["total"].sum()
+    right = part["correct_selected"].sum()
+    pairs = ((right, kept), (part["correct"].sum() - right, total - kept))
+    return " and ".join(percent(hits / count) if count else "no query" for hits, count in pairs)
+
+
+def _along(ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str) -> None:
+    """Write `text` along the line from `start` to `end`, above it, near its start."""
+    across, up = end[0] - start[0], end[1] - start[1]
+    ax.annotate(
+        text, (start[0] + across / 4, start[1] + up / 4), (-3, 4), textcoords="offset points",
+        rotation=math.degrees(math.atan2(up, across)), rotation_mode="anchor", transform_rotates_text=True,
+        ha="center", va="bottom", color=GREY, fontsize=SMALL, path_effects=halo(),
+    )  # fmt: skip

@@ -1,0 +1,280 @@
+"""Figures of training: when seeds leave the plateau, and what lengths in training do to n50."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from lcbook import stats
+from lcbook.formats import Number, called, percent, short, tokens
+from lcbook.plots._marks import COUNTS, POINT, legend, mark_training, name_lines, require_columns
+from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, recall_axis, styled, token_axis
+from lcbook.stats import survival
+
+ESCAPE = ("seed", "updates", "updates_to_gate")  # the columns that survival is computed from
+BANDS = 3  # lines whose bands can be told apart
+
+
+# ---- leaving the plateau
+
+
+@styled
+def escape_curves(table: pd.DataFrame, *, hue: str = "arm", ax: Axes | None = None) -> Axes:
+    """Draw the share of seeds past the gate against updates: 1 - Kaplan-Meier in steps, a line a `hue`.
+
+    `table` has the columns seed, updates and updates_to_gate (NaN: never). A tick on the line is a seed whose training
+    ended before it escaped. Up to three lines have 95 % bands; more have the interval at the end, as a bar.
+    Raises ValueError for missing columns, no rows, or a seed whose rows differ.
+    """
+    require_columns(table, (hue, *ESCAPE))
+    groups = survival.times(table, hue)
+    ax, look, ends, said = new() if ax is None else ax, looks(list(groups)), [], []
+    dress(ax, "Updates", "Seeds past the gate")
+    last = max(float(updates.max()) for updates, _ in groups.values())
+    for i, (value, (updates, escaped)) in enumerate(groups.items()):
+        curve, one = survival.kaplan_meier(updates, escaped), look[value]
+        if escaped.all():  # nobody is left to watch: it stays at 100 %
+            curve = pd.concat([curve, curve.tail(1).assign(update=last)])
+        at, past = curve["update"], 1 - curve["survival"]
+        low, high = 1 - curve["high"], 1 - curve["low"]
+        ax.step(at, past, where="post", color=one.color, linestyle=one.line, lw=2)
+        if len(groups) <= BANDS:
+            ax.fill_between(at, low, high, step="post", color=one.color, alpha=0.13, lw=0)
+        else:
+            ax.vlines(last * (1.03 + 0.025 * i), low.iloc[-1], high.iloc[-1], color=one.color, lw=2)
+        left = sorted(set(updates[~escaped]))
+        heights = [float(past[at <= update].iloc[-1]) for update in left]
+        ax.plot(left, heights, "|", color=one.color, ms=9, mew=1.6, zorder=3)
+        ends.append(
+            (called(hue, value), Look(one.color, "", one.line), float(at.iloc[-1]), float(past.iloc[-1]))
+        )
+        said.append(f"{called(hue, value)} {escaped.sum()} of {len(escaped)}{_median(curve)}")
+    recall_axis(ax)
+    ax.set_xlim(0, last * (1.02 if len(groups) <= BANDS else 1.03 + 0.025 * len(groups)))
+    _update_axis(ax)
+    name_lines(ax, ends)
+    ax.set_label(f"Seeds past the gate against updates: {'; '.join(said)}.")
+    return ax
+
+
+@styled
+def learning_curves(
+    recalls: Mapping[str, Sequence[Sequence[Number]]],
+    *,
+    window: int = 20,
+    gate: Number = 0.99,
+    chance: Number | None = None,
+    ax: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw recall on fresh training batches, a panel an arm and a thin line a seed, the mean of `window` updates.
+
+    `recalls` has, for each arm, one sequence a seed with one recall an update (`Trained.recalls`). The share of seeds
+    whose line came to `gate` stands in each title. Returns the panels as a flat array; `ax` gives them. Raises
+    ValueError for no arm, an arm without seeds, a seed without recalls, a window below 1, or another number of axes.
+    """
+    if not recalls or not all(len(seeds) and all(map(len, seeds)) for seeds in recalls.values()):
+        raise ValueError("recalls has no arm, or a seed without recalls; allowed is one or more of each.")
+    if window < 1:
+        raise ValueError(f"window is {window}; allowed is 1 or more.")
+    axes = _panels(len(recalls), ax)
+    look, longest = looks(list(recalls)), max(len(seed) for seeds in recalls.values() for seed in seeds)
+    for i, (one, (arm, seeds)) in enumerate(zip(axes, recalls.items(), strict=True)):
+        smooth = [pd.Series(seed, dtype=float).rolling(window, min_periods=1).mean() for seed in seeds]
+        for line in smooth:
+            one.plot(range(1, len(line) + 1), line, color=look[arm].color, lw=1.1, alpha=0.75)
+        solved = sum(line.max() >= gate for line in smooth)
+        dress(one, "Update", "" if i % 2 else "Recall in training")
+        recall_axis(one, {"chance": chance} if chance is not None else {})
+        if chance is not None:  # a panel is low: fewer ticks
+            one.set_yticks([chance, 0.5, 1], ["chance", "50 %", "100 %"])
+        one.axhline(float(gate), color=GREY, lw=1.2, ls="--", zorder=1.5)
+        one.set_xlim(0, longest)
+        _update_axis(one, 4)
+        one.tick_params(labelleft=i % 2 == 0)
+        one.set_title(f"{arm}: {solved} of {len(seeds)}", fontsize=SMALL, loc="left", color=look[arm].ink)
+        one.set_label(
+            f"Recall in training, {arm}: {solved} of {len(seeds)} seeds came to {percent(gate)} within "
+            f"{short(longest)} updates; at the end they recall {percent(np.mean([line.iloc[-1] for line in smooth]))} "
+            "on average."
+        )
+    return axes
+
+
+@styled
+def ablation_forest(
+    table: pd.DataFrame,
+    baseline: str,
+    *,
+    hue: str = "arm",
+    until: Number | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw updates to the gate relative to `baseline`, a row a `hue`: ratios of restricted means with 95 % intervals.
+
+    A seed that never escaped counts `until`, by default as far as every arm was watched (`survival.horizon`); an arm of
+    such seeds alone is open, with an arrow. The share of seeds that escaped by then stands right of each row. Raises
+    ValueError for missing columns, no rows, a `baseline` that is not there or the only one, and as
+    `survival.ratio_of_means`.
+    """
+    require_columns(table, (hue, *ESCAPE))
+    groups = survival.times(table, hue)
+    if baseline not in groups or len(groups) < 2:
+        raise ValueError(f"baseline is {baseline!r}; allowed is one of {list(groups)}, beside others.")
+    until = survival.horizon(groups) if until is None else until
+    rows = [baseline, *(value for value in groups if value != baseline)]
+    ratios = {value: survival.ratio_of_means(groups[value], groups[baseline], until) for value in rows[1:]}
+    ax, look, said = new((6.4, 1.4 + 0.42 * len(rows))) if ax is None else ax, looks(list(groups)), []
+    dress(ax, f"Updates to the gate, relative to {called(hue, baseline)}", grid="x")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_yticks(range(len(rows)), [called(hue, value) for value in rows])
+    ax.tick_params(axis="y", length=0)
+    ax.axvline(1, color=GREY, lw=1.2, ls="--", zorder=1.5)
+    _ratio_axis(ax, ratios.values())
+    for at, value in enumerate(rows):
+        updates, escaped = groups[value]
+        count = f"{(escaped & (updates <= until)).sum()} of {len(escaped)}"
+        ax.text(1.03, at, count, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL)
+        if value == baseline:
+            ax.plot([1], [at], look[value].marker, color=look[value].color, ms=8, **POINT)
+        else:
+            _ratio(ax, at, ratios[value], look[value])
+        told = "" if value == baseline else f" {ratios[value]} times,"
+        said.append(f"{called(hue, value)}{told} {count} escaped")
+    ax.text(1.03, -0.75, "past the gate", transform=ax.get_yaxis_transform(), fontsize=SMALL, color=GREY)
+    ax.set_label(
+        f"Mean updates to the gate, up to {short(until)}, relative to {called(hue, baseline)}: {'; '.join(said)}."
+    )
+    return ax
+
+
+# ---- lengths in training
+
+
+@styled
+def length_interaction(
+    table: pd.DataFrame,
+    *,
+    rows: str = "position",
+    hue: str = "lengths",
+    train_length: Number | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw n50 (tokens, log2) by encoding and by training lengths: a row a value of `rows`, a marker a `hue`.
+
+    A line joins the markers of a row, and each has its 95 % interval over seeds (`stats.n50_table`). A marker at the
+    end of what was measured is open with an arrow: the truth may lie beyond. Raises ValueError for missing columns, no
+    rows, mixed probes or a single length.
+    """
+    require_columns(table, (rows, hue, "length", *COUNTS))
+    found = stats.n50_table(table, [rows, hue])
+    names, look = list(table[rows].unique()), looks(list(table[hue].unique()))
+    ax = new((6.4, 1.5 + 0.22 * len(names) * (1 + len(look)))) if ax is None else ax
+    lengths = sorted({float(n) for n in table["length"]})
+    dress(ax, "n50: length that halves recall above chance (tokens)", grid="x")
+    token_axis(ax, lengths)
+    ax.set_xlim(lengths[0] / 1.5, lengths[-1] * 1.5)
+    ax.set_ylim(len(names) - 0.5, -0.6)
+    ax.set_yticks(range(len(names)), [called(rows, name) for name in names])
+    ax.tick_params(axis="y", length=0)
+    said = []
+    for at, name in enumerate(names):
+        part = found[found[rows] == name]
+        places = [at + 0.2 * (list(look).index(value) - (len(look) - 1) / 2) for value in part[hue]]
+        ax.plot(part["n50"], places, color=GREY, lw=1, zorder=1)
+        told = []
+        for place, row in zip(places, part.to_dict(orient="records"), strict=True):
+            censored = row["censored"] if isinstance(row["censored"], str) else None
+            estimate = stats.Estimate(row["n50"], row["low"], row["high"], censored)
+            told.append(f"{called(hue, row[hue])} {_length(ax, place, estimate, look[row[hue]])}")
+        said.append(f"{called(rows, name)}: {', '.join(told)}")
+    mark_training(ax, table, train_length)
+    legend(ax, [(called(hue, value), Look(one.color, one.marker, "none")) for value, one in look.items()])
+    ax.set_label(f"n50 in tokens. {'; '.join(said)}.")
+    return ax
+
+
+# ---- shared
+
+
+def _median(curve: pd.DataFrame) -> str:
+    """Return in words when half of the seeds had escaped."""
+    half = curve[curve["survival"] <= 0.5]
+    return f", half of them by {short(half['update'].iloc[0])}" if len(half) else ""
+
+
+def _update_axis(ax: Axes, ticks: int = 6) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _panels(count: int, ax: Sequence[Axes] | np.ndarray | None) -> np.ndarray:
+    """Return `count` axes, two beside each other, or those given."""
+    if ax is not None:
+        axes = np.ravel(np.asarray(ax, dtype=object))
+        if len(axes) != count:
+            raise ValueError(f"ax has {len(axes)} axes; allowed are {count}, one an arm.")
+        return axes
+    height = -(-count // 2)
+    axes = np.ravel(new((6.4, 0.4 + 2.3 * height), nrows=height, ncols=min(count, 2), squeeze=False))
+    for extra in axes[count:]:
+        extra.set_axis_off()
+    return axes[:count]
+
+
+def _ratio_axis(ax: Axes, ratios: Iterable[stats.Estimate]) -> None:
+    """Make x a ratio, logarithmic with 1 inside and ticks such as 1/2 and 2."""
+    finite = [float(e) for one in ratios for e in (one.low, one.value, one.high) if 0 < e < math.inf]
+    low, high = min([0.8, *finite]), max([1.25, *finite])
+    low, high = max(low, 1 / 64), min(high, 64)
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(low / 1.15, high * 1.15)
+    steps = (1.0,) if high / low > 6 else (1.0, 1.25, 1.5, 1.75) if high / low < 1.8 else (1.0, 1.5)
+    ax.xaxis.set_major_locator(LogLocator(base=2, subs=steps, numticks=9))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} ×"))
+
+
+def _ratio(ax: Axes, at: int, found: stats.Estimate, look: Look) -> None:
+    """Draw one ratio in row `at`; a mere bound is open, with an arrow."""
+    value, low, high = float(found.value), float(found.low), float(found.high)
+    least, most = ax.get_xlim()
+    ax.hlines(at, max(low, least), min(high, most), color=look.color, lw=2)
+    bare, ways = found.censored is not None, {None: (), "above": (1,), "below": (-1,), "both": (-1, 1)}
+    ax.plot([value], [at], look.marker, color=look.color, ms=8, **(POINT | _open(look) if bare else POINT))
+    for way in ways[found.censored]:
+        _arrow(ax, (value, float(at)), way, look)
+
+
+def _length(ax: Axes, at: float, found: stats.Estimate, look: Look) -> str:
+    """Draw one n50 at height `at` and return it in words."""
+    value, low, high = float(found.value), float(found.low), float(found.high)
+    ax.hlines(at, low, high, color=look.color, lw=2)
+    over = found.upper == math.inf and value >= high
+    under = found.lower == -math.inf and value <= low
+    ax.plot(
+        [value],
+        [at],
+        look.marker,
+        color=look.color,
+        ms=8,
+        **(POINT | _open(look) if over or under else POINT),
+    )
+    if over or under:
+        _arrow(ax, (value, at), 1 if over else -1, look)
+    text = ("≥ " if over else "≤ " if under else "") + tokens(value)
+    return text if low == high else f"{text} [{tokens(low)}, {tokens(high)}]"
+
+
+def _open(look: Look) -> dict[str, Any]:
+    return {"mfc": "white", "mec": look.color, "mew": 1.8}
+
+
+def _arrow(ax: Axes, at: tuple[float, float], way: int, look: Look) -> None:
+    arrow = {"arrowstyle": "<|-", "color": look.color, "lw": 1.8, "shrinkA": 0, "shrinkB": 4}
+    ax.annotate("", at, (22 * way, 0), textcoords="offset points", arrowprops=arrow)

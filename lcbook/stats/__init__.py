@@ -1,0 +1,27 @@
+"""Statistics: intervals over seeds, n50, rankings, variance, survival and sample sizes; frames in, numbers out."""
+
+from lcbook.stats import clustered, effective, rankings, sample_size, survival, timings, variance
+from lcbook.stats.bootstrap import (
+    Estimate,
+    Number,
+    Values,
+    bootstrap,
+    difference_of_shares,
+    fisher_exact,
+    holm,
+    median_n50,
+    n50,
+    n50_point,
+    n50_table,
+    p_solve,
+    recall,
+    slope,
+    tost,
+    wilson,
+)
+
+__all__ = [
+    "Estimate", "Number", "Values", "bootstrap", "clustered", "difference_of_shares", "effective", "fisher_exact",
+    "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings", "recall", "sample_size", "slope",
+    "survival", "timings", "tost", "variance", "wilson",
+]  # fmt: skip

@@ -1,0 +1,182 @@
+"""Do benchmarks rank models alike? Kendall's tau with its interval, and the pairs of models that swap their order.
+
+A tidy frame has a row or more for each model and benchmark: correct and total are pooled; where total is 0 or NaN the
+mean of the column `score` (the higher the better, such as minus the loss) is taken instead, and is not redrawn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lcbook.stats.bootstrap import _interval, difference_of_shares
+from lcbook.stats.estimate import Estimate, Number, Values, require_counts, require_share
+from lcbook.stats.variance import variance_shares
+
+__all__ = ["kendall", "rank_table", "reversals", "tau_table", "tau_with_interval", "variance_shares"]
+
+
+def kendall(a: Values, b: Values) -> float:
+    """Return Kendall's tau-b between two lists of scores: 1 in the same order, -1 reversed, NaN where one is all ties.
+
+    (agreeing - differing pairs) / sqrt(pairs untied in a x pairs untied in b). Source: Kendall 1945. Raises ValueError
+    unless both are finite, of one length, and hold two values or more.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2 or not (np.isfinite(x) & np.isfinite(y)).all():
+        raise ValueError(
+            f"a has shape {x.shape} and b {y.shape}; allowed are two finite lists of one length, 2 or more."
+        )
+    return float(_tau(x[None], y[None], np.ones((1, len(x))))[0])
+
+
+def tau_with_interval(
+    table: pd.DataFrame,
+    a: str,
+    b: str,
+    *,
+    resamples: int = 2000,
+    confidence: Number = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Return Kendall's tau-b between the rankings of the models by benchmarks `a` and `b`, with its interval.
+
+    `table` is a tidy frame (see the module) with the columns model, benchmark, and correct and total or score. The
+    interval is the bootstrap's over models, as in `stats.bootstrap`; a model drawn twice makes no pair with itself,
+    and each resample draws every model's recall anew from its Jeffreys posterior. Noise in the scores draws tau towards
+    0, in the value and once more in the resamples. Raises ValueError for missing columns, fewer than three models, a
+    model without a score, an unknown benchmark, or bad settings.
+    """
+    require_share("confidence", confidence)
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
+    scores, correct, total = _pooled(table, (a, b))
+    models = len(scores)
+    if models < 3:
+        raise ValueError(f"table has {models} models; allowed are 3 or more.")
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(models, size=(resamples, models))
+    weight = np.stack([np.bincount(one, minlength=models) for one in drawn]).astype(float)
+    x, y = (_redrawn(scores[one], correct[one], total[one], resamples, rng) for one in (a, b))
+    found = np.concatenate(
+        [_tau(x[i : i + 500], y[i : i + 500], weight[i : i + 500]) for i in range(0, resamples, 500)]
+    )
+    point = kendall(scores[a], scores[b])
+    got = _interval(point, found, models, confidence, None)
+    return Estimate(got.value, max(got.low, -1.0), min(got.high, 1.0)) if not math.isnan(point) else got
+
+
+def tau_table(table: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Return a row for each pair of benchmarks: a, b, tau, low, high, models. Arguments as `tau_with_interval`."""
+    _require(table)
+    names = table["benchmark"].unique().tolist()
+    if len(names) < 2:
+        raise ValueError(f"table has the benchmarks {names}; allowed are two or more.")
+    rows = []
+    for a, b in itertools.combinations(names, 2):
+        found = tau_with_interval(table, a, b, resamples=resamples, seed=seed)
+        rows.append((a, b, found.value, found.low, found.high, table["model"].nunique()))
+    return pd.DataFrame(rows, columns=["a", "b", "tau", "low", "high", "models"])
+
+
+def rank_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rank of each model (rows) on each benchmark (columns), 1 the best; ties share the mean of their ranks.
+
+    `frame` is a tidy frame (see the module). Raises ValueError for missing columns or a model without a score.
+    """
+    _require(frame)
+    scores, _, _ = _pooled(frame, tuple(frame["benchmark"].unique()))
+    return scores.rank(ascending=False, method="average")
+
+
+def reversals(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """Return the pairs of models that swap their order: `first` is better on benchmark `a`, `second` on `b`.
+
+    Columns first, second, then the difference first - second with its 95 % interval on each: difference_a, low_a,
+    high_a, difference_b, low_b, high_b. A pair is listed only where neither interval holds 0; intervals are those of
+    `stats.difference_of_shares`, for these models and the noise of their queries, not corrected for the number of
+    pairs. A column `score` has no noise. Raises ValueError as `tau_with_interval`.
+    """
+    scores, correct, total = _pooled(frame, (a, b))
+    rows = []
+    for first, second in itertools.permutations(scores.index, 2):
+        found = []
+        for one in (a, b):
+            ends = [(correct.loc[model, one], total.loc[model, one]) for model in (first, second)]
+            if all(t > 0 for _, t in ends):
+                got = difference_of_shares(*ends[0], *ends[1])
+            else:
+                gap = float(scores.loc[first, one] - scores.loc[second, one])
+                got = Estimate(gap, gap, gap)
+            found.append(got)
+        if found[0].low > 0 > found[1].high:
+            rows.append((first, second, *(x for e in found for x in (e.value, e.low, e.high))))
+    columns = [f"{name}_{one}" for one in "ab" for name in ("difference", "low", "high")]
+    return pd.DataFrame(rows, columns=["first", "second", *columns])
+
+
+def _tau(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return tau-b of each row of scores; weight [rows, models] counts how often a model is there."""
+    i, j = np.triu_indices(x.shape[-1], 1)
+    pairs = weight[:, i] * weight[:, j]
+    up, along = np.sign(x[:, i] - x[:, j]), np.sign(y[:, i] - y[:, j])
+    untied = (pairs * up**2).sum(-1) * (pairs * along**2).sum(-1)
+    return np.where(
+        untied > 0, (pairs * up * along).sum(-1) / np.sqrt(np.where(untied > 0, untied, 1)), math.nan
+    )
+
+
+def _redrawn(scores: Any, correct: Any, total: Any, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return scores [draws, models]: a recall from its Jeffreys posterior, a score without counts as it is."""
+    c, t = np.nan_to_num(correct.to_numpy(float)), np.nan_to_num(total.to_numpy(float))
+    rates = rng.beta(c + 0.5, t - c + 0.5, size=(draws, len(t)))
+    return np.where(t > 0, rates, scores.to_numpy(float))
+
+
+def _require(frame: pd.DataFrame) -> None:
+    counted = {"correct", "total"} <= set(frame.columns)
+    missing = [name for name in ("model", "benchmark") if name not in frame.columns]
+    if missing or frame.empty or not (counted or "score" in frame.columns):
+        raise ValueError(
+            f"frame has {len(frame)} rows and the columns {list(frame.columns)}; allowed is a row or more with model, "
+            "benchmark, and correct and total or score."
+        )
+
+
+def _pooled(
+    frame: pd.DataFrame, benchmarks: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return scores, correct and total, models x benchmarks, in the order in which they first come."""
+    _require(frame)
+    for name in benchmarks:
+        if not (frame["benchmark"] == name).any():
+            known = ", ".join(map(repr, frame["benchmark"].unique()))
+            raise ValueError(f"benchmark is {name!r}; allowed is one of {known}.")
+    empty = {name: math.nan for name in ("correct", "total", "score") if name not in frame.columns}
+    frame = frame.assign(**empty)
+    counted = frame["total"] > 0
+    require_counts(frame.loc[counted, "correct"], frame.loc[counted, "total"])
+    by = frame.groupby(["model", "benchmark"], sort=False)
+    order = {"index": frame["model"].unique(), "columns": list(dict.fromkeys(benchmarks))}
+    correct, total, score = (by[name].sum(min_count=1).unstack() for name in ("correct", "total", "score"))
+    score = by["score"].mean().unstack()
+    correct, total, score = (one.reindex(**order) for one in (correct, total, score))
+    mixed = (total > 0).any() & ~(total > 0).all()
+    scores = (correct / total.where(total > 0)).fillna(score)
+    for name in scores.columns:
+        if scores[name].isna().any() or mixed[name]:
+            kind = (
+                "has counts for some models only"
+                if mixed[name] and not scores[name].isna().any()
+                else "lacks a score"
+            )
+            model = scores.index[scores[name].isna() if scores[name].isna().any() else ~(total[name] > 0)][0]
+            raise ValueError(
+                f"benchmark {name!r} {kind}: see model {model!r}; allowed is a score of one kind for each model."
+            )
+    return scores, correct, total

@@ -1,0 +1,29 @@
+"""Tasks: what a model is asked to recall, as tokens for tiny models and as texts for real ones."""
+
+from lcbook.tasks import (
+    corpus,
+    depths,
+    haystacks,
+    hops,
+    item_texts,
+    item_tokens,
+    items,
+    mixture,
+    recall,
+    symbols,
+    words,
+)
+
+__all__ = [
+    "corpus",
+    "depths",
+    "haystacks",
+    "hops",
+    "item_texts",
+    "item_tokens",
+    "items",
+    "mixture",
+    "recall",
+    "symbols",
+    "words",
+]

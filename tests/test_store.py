@@ -1,0 +1,397 @@
+"""Results: digests that tell specs apart, files written whole or not at all, damage noticed, committed runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from lcbook import store
+from lcbook.attention.patterns import Window
+from lcbook.experiments.run import Run, Spec
+from lcbook.experiments.schedules import Uniform
+from lcbook.experiments.train import TrainSpec
+from lcbook.models.decoder import ModelSpec
+from lcbook.models.mixers import DeltaRule
+from lcbook.models.positions import (
+    NTK,
+    ALiBi,
+    Dynamic,
+    Learned,
+    Linear,
+    NoPosition,
+    Randomized,
+    RoPE,
+    Sinusoidal,
+)
+from lcbook.store import DamagedFileError, cached_rows, canonical, digest, load_json, save_json, write_bytes
+from lcbook.tasks.recall import MQAR, KeyValueRecall
+
+BODY = {"rows": [{"arm": "RoPE", "correct": 7, "loss": 0.1, "solved": True, "gap": None}], "é": "§"}
+
+# Digests ----------------------------------------------------------------------------------------------
+
+
+def test_canonical_worked_by_hand():
+    assert canonical(RoPE(7.0, Linear(2.0))) == {
+        "is": "RoPE",
+        "base": 7.0,
+        "scaling": {"is": "Linear", "factor": 2.0},
+    }
+    assert canonical({"a": (1, [2.5, None]), 3: True}) == {"a": [1, [2.5, None]], "3": True}
+
+
+def test_canonical_refuses_what_has_no_plain_form():
+    for value, name in ((object(), "object"), (torch.zeros(1), "Tensor"), ({1, 2}, "set"), (RoPE, "type")):
+        with pytest.raises(ValueError, match=f"value is a {name}; allowed in a spec are"):
+            canonical([value])
+
+
+def test_digest_worked_by_hand(monkeypatch):
+    monkeypatch.setattr(store, "COMPUTE_VERSION", 7)
+    text = '[7, {"base": 10000.0, "is": "Sinusoidal"}, 3]'
+    assert digest(Sinusoidal(), 3) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+CHANGED = {
+    "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
+    "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,), "mixer": DeltaRule(),
+    "separator": 3, "answer_loss": 0.5, "qk_scale": 4.0, "learn_scale": False,
+    "pairs": 5, "queries": 2, "keys": 65, "values": 66, "filler": 67, "depth": 0.5, "competing": 0.25, "text": True,
+    "announced": True, "rewritten": True, "depths": (0.5, 0.5), "agreeing": 0.25,
+    "length": 65, "updates": 7, "batch": 3, "lr": 1e-4, "warmup": 0.2, "betas": (0.8, 0.95), "weight_decay": 0.1,
+    "text_loss": 1.0, "stop_at_gate": True, "curriculum": ((16, 4),),
+    "lengths": Uniform(8), "optimizer": "sgd",
+}  # fmt: skip
+
+
+def test_every_field_counts():
+    parts = {"model": ModelSpec(), "task": KeyValueRecall(), "train": TrainSpec()}
+    base = Run("arm", Spec(), 0)
+    found = {
+        digest(base),
+        digest(dataclasses.replace(base, arm="other")),
+        digest(dataclasses.replace(base, seed=1)),
+    }
+    count = 3
+    for part, value in parts.items():
+        for field in dataclasses.fields(value):
+            assert field.name in CHANGED, f"say here how {field.name} may change"
+            if field.name == "normalizer":
+                changed = canonical(value) | {"normalizer": "another"}
+            else:
+                changed = canonical(dataclasses.replace(value, **{field.name: CHANGED[field.name]}))
+            found.add(digest(canonical(base) | {"spec": canonical(base.spec) | {part: changed}}))
+            count += 1
+    assert len(found) == count
+
+
+def test_class_names_and_types_count():
+    alike = [
+        Linear(2.0),
+        NTK(2.0),
+        NoPosition(),
+        RoPE(),
+        Sinusoidal(),
+        ALiBi(),
+        Dynamic(2.0, 64),
+        2.0,
+        2,
+        "2",
+        None,
+    ]
+    alike += [True, Learned(8), Randomized(RoPE(), 8), MQAR(), KeyValueRecall(), [], [[]], {}, "None"]
+    assert len({digest(value) for value in alike}) == len(alike)
+    assert len({digest(1, 2), digest(2, 1), digest(12), digest((1, 2)), digest(1, 2, None)}) == 5
+
+
+def test_digest_is_the_same_in_another_process_and_changes_with_the_version(monkeypatch):
+    run = Run("RoPE", Spec(ModelSpec(position=RoPE())), 3)
+    code = (
+        "from lcbook import *\nfrom lcbook import store\nfrom lcbook.models.positions import RoPE\n"
+        "print(store.digest(Run('RoPE', Spec(ModelSpec(position=RoPE())), 3)))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7"}
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
+    here = digest(run)
+    assert done.stdout.strip() == here
+    assert len(here) == 16
+    monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
+    assert digest(run) != here
+
+
+# Files ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.json"
+    save_json(path, BODY)
+    assert load_json(path) == BODY
+    save_json(path, {"b": [1.5, math.nan, math.inf], "c": (1, {"d": -math.inf})})
+    assert load_json(path) == {"b": [1.5, None, None], "c": [1, {"d": None}]}
+    text = path.read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["replace", "fsync", "mkstemp", "fdopen"])
+def test_where_writing_fails_the_old_file_stays(monkeypatch, tmp_path, where):
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    monkeypatch.setattr(store.tempfile if where == "mkstemp" else os, where, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        save_json(path, {"rows": []})
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "b.json", b"data")
+    monkeypatch.undo()
+    assert load_json(path) == BODY
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"], "nothing half-written is left behind"
+
+
+def test_an_interrupted_write_leaves_nothing(monkeypatch, tmp_path):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_json(path, {"rows": []})
+    assert load_json(path) == BODY
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_whole_file_is_there_before_it_takes_its_name(monkeypatch, tmp_path):
+    path, replace = tmp_path / "a.json", os.replace
+    sizes = []
+
+    def watched(part, name):
+        assert not Path(name).exists()
+        assert Path(part).parent == Path(name).parent, "another file system would copy, not rename"
+        sizes.append(Path(part).stat().st_size)
+        replace(part, name)
+
+    monkeypatch.setattr(os, "replace", watched)
+    write_bytes(path, b"0123456789\n")
+    assert sizes == [11]
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_bytes(tmp_path / "file" / "a.json", b"data")
+
+
+def test_damage_is_noticed_wherever_it_is(tmp_path):
+    path = tmp_path / "a.json"
+    save_json(path, BODY)
+    whole = path.read_bytes()
+    for end in range(len(whole) - 1):  # the last byte is a line end
+        path.write_bytes(whole[:end])
+        with pytest.raises(DamagedFileError, match=r"a\.json"):
+            load_json(path)
+    for old, new in (
+        (b"7", b"8"),
+        (b"0.1", b"0.2"),
+        (b"true", b"false"),
+        (b"RoPE", b"Rope"),
+        (b"arm", b"arn"),
+    ):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(DamagedFileError, match=r"a\.json was changed after it was written"):
+            load_json(path)
+    path.write_text(json.dumps(json.loads(whole), indent=2))  # laid out anew, the same content
+    assert load_json(path) == BODY
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[1, 2]", b'{"rows": []}', b'{"body": {}}', b'{"checksum": "", "body": {}}', b'"text"', b"7",
+     b"\xff\xfe", b"version https://git-lfs.github.com/spec/v1", b"<<<<<<< HEAD\n"],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"a\.json"):
+        load_json(path)
+
+
+def test_a_file_that_is_not_there_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_json(tmp_path / "a.json")
+
+
+def test_rows_are_computed_once(tmp_path):
+    path, calls = tmp_path / "rows" / "a.json", []
+
+    def compute():
+        calls.append(1)
+        return [{"arm": "RoPE", "correct": len(calls), "depth": math.nan}]
+
+    first = cached_rows(path, compute)
+    assert first[0]["correct"] == 1
+    with warnings.catch_warnings(action="error"):
+        assert cached_rows(path, compute) == [{"arm": "RoPE", "correct": 1, "depth": None}], (
+            "NaN is null there"
+        )
+    assert len(calls) == 1
+    for damaged in (path.read_bytes()[:-9], path.read_bytes().replace(b'"correct": 1', b'"correct": 3'), b""):
+        path.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=r"a\.json.* It is computed again") as told:
+            again = cached_rows(path, compute)
+        assert len(told) == 1
+        assert again[0]["correct"] == len(calls)
+        assert load_json(path)["rows"][0]["correct"] == len(calls)
+    assert len(calls) == 4
+
+
+def test_an_error_while_computing_stores_nothing(tmp_path):
+    def compute():
+        raise ValueError("lengths is ()")
+
+    with pytest.raises(ValueError, match="lengths is"):
+        cached_rows(tmp_path / "a.json", compute)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_rows_that_cannot_be_stored_are_returned_and_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.warns(UserWarning, match=r"cannot be written \(No space left on device\)") as told:
+        assert cached_rows(tmp_path / "a.json", lambda: BODY["rows"]) == BODY["rows"]
+    assert len(told) == 1
+    assert str(tmp_path) in str(told[0].message)
+
+
+def test_store_passes_on_what_is_no_trouble_of_the_disk():
+    written = []
+    store.store(lambda: written.append(1))
+    assert written == [1]
+    with pytest.warns(UserWarning, match="nothing is lost but time"):
+        store.store(no_space)
+    with pytest.raises(KeyError):
+        store.store(lambda: {}["x"])
+
+
+# Committed runs ---------------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame(
+    {
+        "arm": ["RoPE", "RoPE", "none"],
+        "model.key_shift": [True, True, True],
+        "solved": [True, False, True],
+        "length": [64, 128, 256],
+        "train.length": [64, 64, 64],
+        "train.lr": [0.01, 0.01, 0.01],
+        "updates_to_gate": [30.0, math.nan, 40.0],
+        "text_loss": [math.nan] * 3,
+        "position.scaling": ["Linear", None, "NTK"],
+        "whole": [1.0, 2.0, 3.0],
+        "one": [1.0, 1.0, 1.0],
+    }
+)
+
+
+@pytest.fixture
+def committed(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_committed_run_comes_back_as_it_was(committed):
+    one_row, none = TABLE[:1], TABLE[:0]
+    claims = [{"claim": {"id": "P1"}, "verdict": "supported"}]
+    path = store.save_reference("01_x", {"recall": TABLE, "one": one_row, "none": none}, claims, 12.34)
+    assert path == committed / "cpu" / "01_x.json"
+    (found,) = store.references("01_x")
+    assert (found.chapter, found.device, found.status) == ("01_x", "cpu", "current")
+    assert found.claims == tuple(claims)
+    pd.testing.assert_frame_equal(found.tables["recall"], TABLE)
+    pd.testing.assert_frame_equal(found.tables["one"], one_row)
+    assert list(found.tables["none"].columns) == list(TABLE.columns)
+    assert len(found.tables["none"]) == 0
+    stored = load_json(path)["tables"]["recall"]
+    assert stored["constant"].keys() == {"model.key_shift", "train.length", "train.lr", "text_loss", "one"}
+    assert store.references("02_y") == []
+
+
+def test_a_filtered_table_is_counted_anew(committed):
+    part = TABLE[TABLE["length"] > 64]
+    store.save_reference("01_x", {"recall": part}, [], 1.0)
+    pd.testing.assert_frame_equal(store.references("01_x")[0].tables["recall"], part.reset_index(drop=True))
+
+
+def test_provenance_says_where_and_when(committed, monkeypatch):
+    monkeypatch.setenv("LCBOOK_SCALE", "full")
+    store.save_reference("01_x", {}, [], 12.34)
+    (found,) = store.references("01_x")
+    said = found.provenance
+    assert said.keys() == {
+        "commit", "device", "machine", "scale", "python", "torch", "seconds", "peak_memory_mib", "date",
+        "resumed", "training_seconds",
+    }  # fmt: skip
+    assert said["seconds"] == 12.3
+    assert (said["device"], said["scale"], said["torch"]) == ("cpu", "full", torch.__version__)
+    assert 50 < said["peak_memory_mib"] < 100_000
+    assert pd.Timestamp(said["date"]).date() >= pd.Timestamp("2025-01-01").date()
+    assert said["commit"] is None or len(said["commit"]) == 40
+    assert found.label == f"{said['machine']}, full scale, {said['date']}"
+
+
+def test_provenance_needs_neither_git_nor_a_checkout(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert store.provenance(1.0)["commit"] is None
+
+
+def test_stale_and_damaged_runs_are_marked(committed, monkeypatch):
+    store.save_reference("01_x", {"recall": TABLE}, [], 1.0)
+    path = committed / "cpu" / "01_x.json"
+    monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
+    (stale,) = store.references("01_x")
+    assert stale.status == "stale"
+    pd.testing.assert_frame_equal(stale.tables["recall"], TABLE)
+    (committed / "gpu").mkdir()
+    (committed / "gpu" / "01_x.json").write_bytes(path.read_bytes()[:-20])
+    (committed / "other").mkdir()
+    save_json(committed / "other" / "01_x.json", {"verdict": "supported"})  # whole, but of another kind
+    (committed / "other2").mkdir()
+    save_json(committed / "other2" / "01_x.json", {"compute_version": 1, "tables": {"recall": 7}})
+    store.save_reference("02_y", {}, [], 1.0)
+    found = {(run.device, run.chapter): run.status for run in store.references("*")}
+    assert found == {
+        ("cpu", "01_x"): "stale",
+        ("cpu", "02_y"): "current",
+        ("gpu", "01_x"): "damaged",
+        ("other", "01_x"): "damaged",
+        ("other2", "01_x"): "damaged",
+    }
+    damaged = store.references("01_x")[1]
+    assert (damaged.tables, damaged.claims, damaged.provenance) == ({}, (), {})
+
+
+def test_committed_runs_lie_beside_the_package_or_in_it(monkeypatch, tmp_path):
+    package = tmp_path / "lcbook"
+    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
+    assert store.folder() == package / "_results"
+    (tmp_path / "pyproject.toml").write_text("")
+    assert store.folder() == tmp_path / "results", "in a checkout, even before the first run is committed"
