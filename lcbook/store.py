@@ -9,8 +9,8 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +22,11 @@ import pandas as pd
 import torch
 
 from lcbook import runtime
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Raise this when numbers move: cached and committed runs of another version are stale.
 COMPUTE_VERSION = 1
@@ -96,8 +101,10 @@ def load_json(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf8"))
         body, checksum = stored["body"], stored["checksum"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no complete results file ({error}).") from error
+    if not isinstance(body, dict):
+        raise DamagedFileError(f"{path} holds a {type(body).__name__}, no results.")
     if _checksum(body) != checksum:
         raise DamagedFileError(f"{path} was changed after it was written: its checksum does not match.")
     return body
@@ -115,15 +122,22 @@ def store(write: Callable[[], Any]) -> None:
 
 
 def cached_rows(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there."""
+    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there.
+
+    The name of the file is the digest of what the rows were made of; it stands in the file too, so that a file of
+    another name copied there is noticed.
+    """
     try:
-        return load_json(path)["rows"]
+        body = load_json(path)
+        if body.get("key") != path.stem or not isinstance(body.get("rows"), list):
+            raise DamagedFileError(f"{path} holds the rows of {body.get('key')}, not its own.")
+        return body["rows"]
     except OSError:
         pass
     except DamagedFileError as error:
         warnings.warn(f"{error} It is computed again.", stacklevel=3)
     rows = compute()
-    store(lambda: save_json(path, {"rows": rows}))
+    store(lambda: save_json(path, {"key": path.stem, "rows": rows}))
     return rows
 
 
@@ -136,14 +150,24 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
+def _peak_bytes() -> int | None:
+    """Return the most memory used so far: of the GPU where runs compute there, else of this process and its workers.
+
+    None on a system that does not tell (Windows has no module `resource`).
+    """
+    if runtime.device().type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return unit * sum(
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+
+
 def provenance(seconds: float) -> dict[str, Any]:
     """Return where and when a result was made: commit, versions, device, scale, seconds, peak memory, date."""
-    if torch.cuda.is_available() and runtime.device().type == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        peak = 1024 * sum(
-            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        )
+    peak = _peak_bytes()
     return {
         "commit": _commit(),
         "device": runtime.device_name(),
@@ -152,7 +176,7 @@ def provenance(seconds: float) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "seconds": round(seconds, 1),
-        "peak_memory_mib": round(peak / 2**20),
+        "peak_memory_mib": None if peak is None else round(peak / 2**20),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 

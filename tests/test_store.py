@@ -395,3 +395,37 @@ def test_committed_runs_lie_beside_the_package_or_in_it(monkeypatch, tmp_path):
     assert store.folder() == package / "_results"
     (tmp_path / "pyproject.toml").write_text("")
     assert store.folder() == tmp_path / "results", "in a checkout, even before the first run is committed"
+
+
+def test_rows_of_another_run_are_computed_again(tmp_path):
+    store.cached_rows(tmp_path / "one.json", lambda: [{"recall": 1}])
+    (tmp_path / "two.json").write_bytes((tmp_path / "one.json").read_bytes())
+    with pytest.warns(UserWarning, match=r"two\.json holds the rows of one, not its own"):
+        assert store.cached_rows(tmp_path / "two.json", lambda: [{"recall": 2}]) == [{"recall": 2}]
+    assert store.cached_rows(tmp_path / "two.json", list) == [{"recall": 2}]
+
+
+@pytest.mark.parametrize("body", [{"key": "rows"}, {"key": "rows", "rows": 3}, {}])
+def test_a_cache_file_of_another_kind_is_computed_again(tmp_path, body):
+    store.save_json(tmp_path / "rows.json", body)
+    with pytest.warns(UserWarning, match="computed again"):
+        assert store.cached_rows(tmp_path / "rows.json", list) == []
+
+
+def test_a_very_deep_file_is_damaged(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(store.DamagedFileError, match="no complete results file"):
+        store.load_json(tmp_path / "deep.json")
+
+
+def test_imports_where_the_system_has_neither_resource_nor_fcntl():
+    code = (
+        "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; import lcbook.cli;"
+        "from lcbook import store;"
+        "print(store.provenance(0)['peak_memory_mib'])"
+    )
+    root = Path(__file__).resolve().parent.parent
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stdout.strip()) == (0, "None"), shown.stderr

@@ -31,10 +31,12 @@ CELL_FAILED = "Exception occurred:"
 
 def digest_of_what_chapters_read() -> str:
     """Digest of what outputs depend on beside a chapter's own text: the package, the results, the scale."""
-    files = sorted(path for folder in ("lcbook", "results") for path in (ROOT / folder).rglob("*.*"))
+    files = sorted(
+        path for folder in ("lcbook", "results") for path in (ROOT / folder).rglob("*") if path.is_file()
+    )
     content = hashlib.sha256(os.environ.get("LCBOOK_SCALE", "").encode())
     for path in files:
-        if path.suffix in {".py", ".js", ".json"}:
+        if "__pycache__" not in path.parts:
             content.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return content.hexdigest()
 

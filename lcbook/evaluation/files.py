@@ -7,14 +7,15 @@ out/requests.jsonl   a line for each request; a failed one stays, and a later li
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from lcbook.store import write_bytes
 
@@ -36,15 +37,22 @@ def place(row: dict[str, Any]) -> Place:
 
 @contextmanager
 def locked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to append to that no other process has open so. Raises ValueError if one has."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{path} is being written by another process; allowed is one at a time."
-            ) from error
-        yield file
+    """Open a file to append to that no other process has open so. Raises ValueError if one has.
+
+    Where the disk has no locks a warning says so and the file is opened all the same.
+    """
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"{path} is being written by another process; allowed is one at a time.") from error
+    except (NotImplementedError, OSError) as error:  # a disk without locks
+        warnings.warn(f"{path} cannot be locked ({error}): let no other process write it.", stacklevel=3)
+    try:
+        with path.open("ab") as file:
+            yield file
+    finally:
+        lock.release()
 
 
 def claim(out: Path, now: dict[str, Any]) -> None:

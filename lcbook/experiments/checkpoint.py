@@ -22,6 +22,24 @@ from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.store import DamagedFileError, canonical, write_bytes
 
 FORMAT = 1  # raise this when what a file holds changes
+# Where the classes of specs stood when older files were written -> where they stand.
+MOVED = {
+    "lcbook.corpus": "lcbook.tasks.corpus",
+    "lcbook.experiment": "lcbook.experiments.run",
+    "lcbook.hops": "lcbook.tasks.hops",
+    "lcbook.item_texts": "lcbook.tasks.item_texts",
+    "lcbook.item_tokens": "lcbook.tasks.item_tokens",
+    "lcbook.items": "lcbook.tasks.items",
+    "lcbook.mixers": "lcbook.models.mixers",
+    "lcbook.mixtures": "lcbook.tasks.mixture",
+    "lcbook.model_spec": "lcbook.models.spec",
+    "lcbook.patterns": "lcbook.attention.patterns",
+    "lcbook.position_specs": "lcbook.models.position_specs",
+    "lcbook.schedules": "lcbook.experiments.schedules",
+    "lcbook.symbols": "lcbook.tasks.symbols",
+    "lcbook.tasks": "lcbook.tasks.recall",
+    "lcbook.train": "lcbook.experiments.train",
+}
 
 
 def _checksum(tensors: Mapping[str, Tensor], notes: str) -> str:
@@ -87,7 +105,7 @@ def restored(value: Any) -> Any:
     try:
         if module.partition(".")[0] != "lcbook":
             raise ImportError
-        kind = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(MOVED.get(module, module)), name)
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             raise ImportError
         return kind(**{key: restored(item) for key, item in value.items() if key != "is"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import importlib
 import json
 import math
 import os
@@ -15,7 +17,7 @@ from safetensors.torch import save as pack
 
 from lcbook.attention.patterns import Window
 from lcbook.experiments import checkpoint
-from lcbook.experiments.checkpoint import described, fingerprint, load, read, restored, save, write
+from lcbook.experiments.checkpoint import MOVED, described, fingerprint, load, read, restored, save, write
 from lcbook.experiments.run import Spec
 from lcbook.experiments.schedules import LogUniform, Stage, Steps
 from lcbook.experiments.train import TrainSpec
@@ -245,3 +247,14 @@ def test_an_unfinished_training_is_no_model(tmp_path):
         ValueError, match=r"w\.safetensors holds an unfinished training; allowed is a trained"
     ):
         load(path)
+
+
+def test_specs_of_older_files_are_found_where_they_stand_now():
+    old = described(ModelSpec(position=RoPE()))
+    old["is"], old["position"]["is"] = "lcbook.model_spec.ModelSpec", "lcbook.position_specs.RoPE"
+    assert restored(old) == ModelSpec(position=RoPE())
+
+
+@pytest.mark.parametrize("module", MOVED.values())
+def test_what_moved_is_there(module):
+    assert any(dataclasses.is_dataclass(found) for found in vars(importlib.import_module(module)).values())
