@@ -77,3 +77,16 @@ def test_shapes_are_checked_while_testing():
     q, k = torch.zeros(1, 2, 3, 5), torch.zeros(1, 2, 7, 5)
     with pytest.raises(jaxtyping.TypeCheckError):
         attend(q, k, torch.zeros(1, 2, 11, 5))
+
+
+def test_a_room_holds_few_modules():
+    """At most twelve, those of the room alone (with an underscore) aside; ten beside the rooms."""
+    for room in ("", *(path.parent.name for path in (ROOT / "lcbook").glob("*/__init__.py"))):
+        held = [path.stem for path in (ROOT / "lcbook" / room).glob("*.py") if not path.stem.startswith("_")]
+        assert len(held) <= (12 if room else 10), f"{room or 'lcbook'} holds {sorted(held)}"
+
+
+def test_what_is_private_stays_in_its_room():
+    for path in (ROOT / "lcbook").rglob("*.py"):
+        for room, module in re.findall(r"from lcbook\.(\w+)\.(_\w+) import", path.read_text()):
+            assert path.parent.name == room, f"{path} imports {room}.{module}"

@@ -15,7 +15,7 @@ from lcbook import runtime
 from lcbook.attention import backends
 from lcbook.attention.backends import Form
 from lcbook.attention.patterns import BigBird, Chunked, Full, Pattern, Strided, TopBlocks, TopK, Window, check
-from lcbook.attention.sparse import AT_ONCE, _sees_all
+from lcbook.attention.sparse import AT_ONCE, sees_all
 
 BLOCK = 128  # of queries in one piece of a window, the default of sparse_attention
 
@@ -209,7 +209,7 @@ def _linear(n: int, d: int, chunk: int) -> tuple[int, int]:
 
 def _sparse(pattern: Pattern, n: int, d: int, rows: int) -> tuple[int, int]:
     """Return operations and peak of `sparse_attention`, piece by piece as it computes them."""
-    if _sees_all(pattern, n):
+    if sees_all(pattern, n):
         return 4 * d * _triangle(n), n * (d + 1)
     match pattern:
         case Window(window=window, dilation=dilation, globals_at=places):

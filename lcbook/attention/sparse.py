@@ -55,7 +55,7 @@ def sparse_attention(
     same_length(q, k, v)
     check(pattern, q.shape[2])
     positive(block=block)
-    if _sees_all(pattern, q.shape[2]):
+    if sees_all(pattern, q.shape[2]):
         return fused(q, k, v)
     match pattern:
         case Full():
@@ -76,7 +76,7 @@ def sparse_attention(
             assert_never(pattern)
 
 
-def _sees_all(pattern: Pattern, length: int) -> bool:
+def sees_all(pattern: Pattern, length: int) -> bool:
     """Return whether a pattern is so wide that every query of a text of `length` tokens sees all keys before it."""
     match pattern:
         case Full():

@@ -17,8 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from lcbook.formats import Number, percent, short, tokens
-from lcbook.plots._marks import require_columns
-from lcbook.plots._style import GREY, SMALL
+from lcbook.plots import GREY, SMALL
 from lcbook.plots.evaluation import MEANING, recall_grid, rules_on_curve
 from lcbook.stats.clustered import (
     clustered_recall,
@@ -29,6 +28,7 @@ from lcbook.stats.clustered import (
     summary,
 )
 from lcbook.stats.effective import HALF, RULES
+from lcbook.stats.estimate import require_columns
 from lcbook.store import write_bytes
 
 NEEDED = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lcbook.experiments.resume import Checkpoint, State, training
+from lcbook.experiments.checkpoint import Checkpoint, State, training
 from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention

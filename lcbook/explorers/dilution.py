@@ -16,7 +16,7 @@ from lcbook import stats
 from lcbook.explorers.controls import Choice, Control, Slider
 from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
 from lcbook.formats import tokens
-from lcbook.plots._marks import require_columns
+from lcbook.stats.estimate import require_columns
 
 NORMALIZERS = (
     "softmax", "log-n softmax", "off-by-one softmax", "sparsemax", "entmax 1.5", "top-16", "sigmoid",

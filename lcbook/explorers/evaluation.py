@@ -15,9 +15,8 @@ from scipy import stats as distributions
 from lcbook.explorers.controls import Choice, Control, Slider
 from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
 from lcbook.formats import tokens
-from lcbook.plots._marks import require_columns
 from lcbook.stats.effective import RULER, last_success, lower_bound, more_samples
-from lcbook.stats.estimate import require_counts, wilson
+from lcbook.stats.estimate import require_columns, require_counts, wilson
 
 LEVELS = ("50 %", "80 %", "90 %", "95 %", "99 %", "99.9 %")
 Z2 = float(distributions.norm.ppf(0.975) ** 2)

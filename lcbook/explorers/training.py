@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from lcbook import stats
 from lcbook.explorers.controls import Choice, Control, Slider, format_number
 from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
-from lcbook.plots._marks import require_columns
 from lcbook.plots.depth import bin_middles
+from lcbook.stats.estimate import require_columns
 from lcbook.tasks.recall import depth_weights
 
 BINS = 10  # bars of the distribution in training

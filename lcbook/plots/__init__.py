@@ -4,7 +4,7 @@ Each function draws on `ax`, or on a new figure, and returns the axes; `alt` tur
 Bad input (an empty frame, a missing column) raises ValueError.
 """
 
-from lcbook.plots._style import style
+from lcbook.plots._style import GREY, SMALL, style
 from lcbook.plots.arms import ablations, recall_by_arm
 from lcbook.plots.attention import hops_by_layers, map_gallery, recall_by_rate
 from lcbook.plots.capacity import capacity_by_state, interaction, recall_by_load, recall_by_segments
@@ -15,6 +15,8 @@ from lcbook.plots.dilution import (
     escape_and_reach,
     forecast_panels,
     log_odds_by_length,
+    recall_by_share,
+    seconds_and_memory,
     weights_by_rank,
 )
 from lcbook.plots.dose import dose, n50_bars
@@ -26,24 +28,28 @@ from lcbook.plots.evaluation import (
     tau_matrix,
     variance_bars,
 )
-from lcbook.plots.lengths import recall_at_each_length
-from lcbook.plots.patterns import found_and_right, pattern_gallery
+from lcbook.plots.patterns import found_and_right, keys_and_recall, pattern_gallery, recall_within_reach
 from lcbook.plots.positions import attention_map, phase_table, phases, scores_by_distance, training_curve
-from lcbook.plots.reach import keys_and_recall, recall_within_reach
 from lcbook.plots.recall import (
     alt,
     heat_map,
+    recall_at_each_length,
     recall_beside,
     recall_by_gap,
     recall_by_length,
     text_loss_and_recall,
     text_loss_table,
 )
-from lcbook.plots.schedules import loss_by_length
-from lcbook.plots.streams import recall_by_share, seconds_and_memory
-from lcbook.plots.training import ablation_forest, escape_curves, learning_curves, length_interaction
+from lcbook.plots.training import (
+    ablation_forest,
+    escape_curves,
+    learning_curves,
+    length_interaction,
+    loss_by_length,
+)
 
 __all__ = [
+    "GREY", "SMALL",
     "ablation_forest", "ablations", "alt", "attention_map", "calibration", "capacity_by_state",
     "cost_by_length", "cost_panels", "depth_panels", "dose", "escape_and_reach", "escape_curves",
     "forecast_panels", "found_and_right", "heat_map", "hops_by_layers", "interaction", "keys_and_recall",

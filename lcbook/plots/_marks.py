@@ -18,17 +18,6 @@ COUNTS = ("seed", "correct", "total", "chance")  # the columns that recall and n
 POINT: dict[str, Any] = {"mec": "white", "mew": 0.6, "zorder": 3}
 
 
-def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ValueError unless `frame` has these columns and a row."""
-    missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"frame lacks the columns {missing}; allowed is a frame with {list(dict.fromkeys(columns))}."
-        )
-    if frame.empty:
-        raise ValueError("frame has no rows; allowed is a frame with at least one.")
-
-
 def select(frame: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
     """Return the rows with `value` in `column`; ValueError lists the values if there are none."""
     chosen = frame[frame[column] == value]

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 
 from lcbook import stats
 from lcbook.formats import Number, called, percent
-from lcbook.plots._marks import COUNTS, POINT, mark_x, require_columns, require_one_probe
+from lcbook.plots._marks import COUNTS, POINT, mark_x, require_one_probe
 from lcbook.plots._style import GREY, OTHERS, SMALL, Look, dress, looks, new, recall_axis, styled
+from lcbook.stats.estimate import require_columns
 
 NAME = 22  # characters of an arm's name in a line
 WEIGHTS = {"previous": "Weight on the token before", "lookup": "Weight on the needle's value"}

@@ -12,8 +12,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lcbook import stats
 from lcbook.formats import called, percent, short
-from lcbook.plots._marks import COUNTS, POINT, name_lines, require_columns
+from lcbook.plots._marks import COUNTS, POINT, name_lines
 from lcbook.plots._style import OTHERS, SMALL, dress, looks, new, recall_axis, styled
+from lcbook.stats.estimate import require_columns
 
 RING = "#d55e00"
 

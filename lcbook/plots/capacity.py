@@ -14,8 +14,9 @@ from matplotlib.transforms import offset_copy
 
 from lcbook import stats
 from lcbook.formats import called, percent, short, spelled
-from lcbook.plots._marks import COUNTS, POINT, draw_line, halo, name_lines, require_columns
+from lcbook.plots._marks import COUNTS, POINT, draw_line, halo, name_lines
 from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, recall_axis, styled, token_axis
+from lcbook.stats.estimate import require_columns
 
 WORDS = ("above", "below", "both")  # which end of an interval was not measured, see `stats.Estimate`
 

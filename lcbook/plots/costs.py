@@ -17,8 +17,9 @@ from lcbook.attention.backends import Fused
 from lcbook.attention.backends import label as form_label
 from lcbook.attention.costs import Machine
 from lcbook.formats import Number, called, short, tokens
-from lcbook.plots._marks import POINT, below, draw_line, halo, name_lines, require_columns, select
+from lcbook.plots._marks import POINT, below, draw_line, halo, name_lines, select
 from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, styled, token_axis
+from lcbook.stats.estimate import require_columns
 from lcbook.stats.timings import exponents
 
 # What can be drawn against length: its axis, and its closed form with the name of that.

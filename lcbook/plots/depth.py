@@ -14,8 +14,9 @@ from scipy import stats as distributions
 
 from lcbook import stats
 from lcbook.formats import Number, called, percent, spelled
-from lcbook.plots._marks import COUNTS, draw_line, legend, name_lines, require_columns
+from lcbook.plots._marks import COUNTS, draw_line, legend, name_lines
 from lcbook.plots._style import dress, looks, new, recall_axis, styled
+from lcbook.stats.estimate import require_columns
 
 # ---- recall by depth
 

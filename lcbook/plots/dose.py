@@ -14,17 +14,9 @@ from scipy import stats as distributions
 
 from lcbook import stats
 from lcbook.formats import Number, called, short, spelled, tokens
-from lcbook.plots._marks import (
-    COUNTS,
-    POINT,
-    draw_line,
-    halo,
-    mark_training,
-    mark_x,
-    name_lines,
-    require_columns,
-)
+from lcbook.plots._marks import COUNTS, POINT, draw_line, halo, mark_training, mark_x, name_lines
 from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, recall_axis, styled, token_axis
+from lcbook.stats.estimate import require_columns
 
 
 @styled

@@ -25,7 +25,6 @@ from lcbook.plots._marks import (
     legend,
     mark_training,
     mark_x,
-    require_columns,
     require_one_probe,
     spread,
 )
@@ -47,6 +46,7 @@ from lcbook.plots._style import (
     token_axis,
 )
 from lcbook.stats.effective import HALF, NOLIMA, RULER, RULES, effective_table, lower_bound
+from lcbook.stats.estimate import require_columns
 from lcbook.stats.rankings import rank_table
 
 COMMON = (1, 10, 20, 100, 500)  # samples a cell in published tests

@@ -15,6 +15,7 @@ from lcbook.stats.bootstrap import (
     n50_table,
     p_solve,
     recall,
+    resampled_interval,
     slope,
     tost,
     wilson,
@@ -22,6 +23,7 @@ from lcbook.stats.bootstrap import (
 
 __all__ = [
     "Estimate", "Number", "Values", "bootstrap", "clustered", "difference_of_shares", "effective", "fisher_exact",
-    "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings", "recall", "sample_size", "slope",
+    "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings",
+    "recall", "resampled_interval", "sample_size", "slope",
     "survival", "timings", "tost", "variance", "wilson",
 ]  # fmt: skip

@@ -25,7 +25,7 @@ __all__ = [
 # Resampling over seeds
 
 
-def _interval(
+def resampled_interval(
     point: Number, values: np.ndarray, units: int, confidence: Number, limits: tuple[Number, Number] | None
 ) -> Estimate:
     """Return the expanded percentile interval of resampled `values`, clipped and marked at `limits`.
@@ -84,7 +84,7 @@ def bootstrap(
         if counted:
             fresh["correct"] = t[rows] * rng.beta(c[rows] + 0.5, t[rows] - c[rows] + 0.5)
         values[i] = statistic(frame.take(rows).reset_index(drop=True).assign(**fresh))
-    return _interval(float(statistic(frame)), values, len(groups), confidence, limits)
+    return resampled_interval(float(statistic(frame)), values, len(groups), confidence, limits)
 
 
 def _need(frame: pd.DataFrame, columns: Iterable[str]) -> None:
@@ -158,7 +158,7 @@ def n50_table(
         seeds = len(correct)
         drawn = rng.integers(pool, size=(resamples, seeds)), rng.integers(seeds, size=(resamples, seeds))
         limits = float(lengths[0]), float(lengths[-1])
-        found = _interval(float(point), _middle(fits[drawn], lengths), seeds, 0.95, limits)
+        found = resampled_interval(float(point), _middle(fits[drawn], lengths), seeds, 0.95, limits)
         solved = part.groupby("seed")["solved"].all().mean() if "solved" in part.columns else math.nan
         rows.append((*name, found.value, found.low, found.high, found.censored, seeds, solved))
     table = pd.DataFrame(rows, columns=[*keys, "n50", "low", "high", "censored", "seeds", "p_solve"])
@@ -189,7 +189,7 @@ def recall(
             rng = np.random.default_rng(seed)
             drawn = rng.integers(len(c), size=(resamples, len(c)))
             hits = t[drawn] * rng.beta(c[drawn] + 0.5, t[drawn] - c[drawn] + 0.5)
-            found = _interval(value, hits.sum(-1) / t[drawn].sum(-1), len(c), 0.95, None)
+            found = resampled_interval(value, hits.sum(-1) / t[drawn].sum(-1), len(c), 0.95, None)
             low, high = found.low, found.high
         rows.append((*name, c.sum(), t.sum(), value, low, high, len(c)))
     return pd.DataFrame(rows, columns=[*keys, "correct", "total", "recall", "low", "high", "seeds"])

@@ -116,3 +116,14 @@ def p_solve(solved: Values) -> Estimate:
         raise ValueError("solved is empty; allowed is one truth value per seed, at least one.")
     low, high = wilson(int(flags.sum()), flags.size)
     return Estimate(float(flags.mean()), low, high)
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise ValueError unless `frame` has these columns and a row."""
+    missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"frame lacks the columns {missing}; allowed is a frame with {list(dict.fromkeys(columns))}."
+        )
+    if frame.empty:
+        raise ValueError("frame has no rows; allowed is a frame with at least one.")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.bootstrap import _interval, difference_of_shares
+from lcbook.stats.bootstrap import difference_of_shares, resampled_interval
 from lcbook.stats.estimate import Estimate, Number, Values, require_counts, require_share
 from lcbook.stats.variance import variance_shares
 
@@ -67,7 +67,7 @@ def tau_with_interval(
         [_tau(x[i : i + 500], y[i : i + 500], weight[i : i + 500]) for i in range(0, resamples, 500)]
     )
     point = kendall(scores[a], scores[b])
-    got = _interval(point, found, models, confidence, None)
+    got = resampled_interval(point, found, models, confidence, None)
     return Estimate(got.value, max(got.low, -1.0), min(got.high, 1.0)) if not math.isnan(point) else got
 
 

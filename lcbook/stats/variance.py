@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.bootstrap import _interval
+from lcbook.stats.bootstrap import resampled_interval
 from lcbook.stats.estimate import require_counts
 
 INTERACTION, SAMPLING = "interaction", "sampling"
@@ -74,7 +74,7 @@ def variance_shares(
         again -= again.mean(0) - sums  # the noise that resampling adds
         points = _shares(sums, degrees, mean_noise)
         drawn = _shares(again, degrees, mean_noise)
-    found = [_interval(float(p), drawn[:, k], units, 0.95, None) for k, p in enumerate(points)]
+    found = [resampled_interval(float(p), drawn[:, k], units, 0.95, None) for k, p in enumerate(points)]
     parts_of_all = np.append(sums, degrees.sum() * mean_noise)
     return pd.DataFrame(
         {

@@ -10,8 +10,7 @@ import torch
 
 import lcbook as lc
 from lcbook import runtime
-from lcbook.experiments.dependence import SEED, far_tokens
-from lcbook.experiments.longppl import ALPHA, BETA, gains, log_probabilities
+from lcbook.experiments.longppl import ALPHA, BETA, SEED, far_tokens, gains, log_probabilities
 
 TEXT = lc.Corpus(document=5, facts=1, questions=1)
 LENGTH, SHORT = TEXT.longest, 11

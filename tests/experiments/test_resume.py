@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lcbook.experiments.checkpoint import read, save, write
-from lcbook.experiments.resume import State
+from lcbook.experiments.checkpoint import State, read, save, write
 from lcbook.experiments.run import Spec
 from lcbook.experiments.schedules import Stage, Steps, Uniform, plan
 from lcbook.experiments.train import Trained, TrainSpec, train
@@ -144,7 +143,7 @@ def test_a_file_is_written_after_so_many_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr("lcbook.experiments.train.time.perf_counter", lambda: float(next(clock)))
     updates = []
     monkeypatch.setattr(
-        "lcbook.experiments.resume.Checkpoint.save", lambda self, state: updates.append(state.update)
+        "lcbook.experiments.checkpoint.Checkpoint.save", lambda self, state: updates.append(state.update)
     )
     spec = TRAININGS["random positions"][0]
     told = trained(spec, checkpoint=tmp_path / "a", every=3)[1]
@@ -193,7 +192,7 @@ def test_another_seed_start_or_version_is_named(unfinished, monkeypatch):
     with pytest.raises(ValueError, match="of another start;"):
         train(model, TASK, spec.train, seed=5, **options)
     assert all(torch.equal(x, y) for x, y in zip(weights, model.parameters(), strict=True))
-    monkeypatch.setattr("lcbook.experiments.resume.COMPUTE_VERSION", -1)
+    monkeypatch.setattr("lcbook.experiments.checkpoint.COMPUTE_VERSION", -1)
     with pytest.raises(ValueError, match="of another version;"):
         trained(spec, **options)
     assert unfinished.read_bytes() == before

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lcbook import stats
-from lcbook.plots.lengths import recall_at_each_length
+from lcbook.plots.recall import recall_at_each_length
 
 
 def rows() -> pd.DataFrame:

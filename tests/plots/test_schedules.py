@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from lcbook.plots.schedules import loss_by_length
+from lcbook.plots.training import loss_by_length
 
 TABLE = pd.DataFrame(
     [

@@ -330,7 +330,7 @@ def test_bootstrap_over_few_seeds_covers(seeds, least):
     for _ in range(200):
         values = rng.normal(size=seeds)
         drawn = values[rng.integers(seeds, size=(400, seeds))].mean(1)
-        found = stats._interval(values.mean(), drawn, seeds, 0.95, None)
+        found = stats.resampled_interval(values.mean(), drawn, seeds, 0.95, None)
         hits += found.low <= 0 <= found.high
     assert least <= hits / 200 <= 0.99
 
@@ -338,10 +338,10 @@ def test_bootstrap_over_few_seeds_covers(seeds, least):
 def test_interval_of_five_seeds_is_expanded():
     # Hesterberg's tail for n = 5: the normal tail beyond sqrt(5/4) x 2.776 (Student's t with 4 df).
     tail = 0.5 * math.erfc(math.sqrt(5 / 4) * 2.7764 / math.sqrt(2))
-    found = stats._interval(0.5, np.linspace(0, 1, 1_000_001), 5, 0.95, None)
+    found = stats.resampled_interval(0.5, np.linspace(0, 1, 1_000_001), 5, 0.95, None)
     assert found.low == pytest.approx(tail, rel=1e-2)
     assert found.high == pytest.approx(1 - tail, rel=1e-5)
-    plain = stats._interval(0.5, np.linspace(0, 1, 1_000_001), 1, 0.95, None)
+    plain = stats.resampled_interval(0.5, np.linspace(0, 1, 1_000_001), 1, 0.95, None)
     assert plain.low == pytest.approx(0.025, rel=1e-3)
 
 

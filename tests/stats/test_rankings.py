@@ -72,7 +72,7 @@ def test_the_bootstrap_is_the_one_written_out():
         x, y = (np.sign(np.subtract.outer(one[drawn], one[drawn]))[~same] for one in rates)
         taus.append((x * y).sum() / math.sqrt((x**2).sum() * (y**2).sum()))
     found = tau_with_interval(frame, "one", "four", resamples=4000)
-    expected = stats._interval(15 / 21, np.array(taus), 7, 0.95, None)
+    expected = stats.resampled_interval(15 / 21, np.array(taus), 7, 0.95, None)
     assert found.low == pytest.approx(expected.low, abs=0.06)
     assert found.high == pytest.approx(expected.high, abs=0.03)
     assert np.median(taus) == pytest.approx(15 / 21, abs=0.08), "a model drawn twice is no tie"
