@@ -89,7 +89,7 @@ def test_cells_hold_one_idea(path: Path):
 def test_leaves_drawing_and_looping_to_the_package(path: Path):
     for cell in code_cells(path):
         drawing = re.search(r"\bplt\.|\bmatplotlib\b|set_xlabel|\.subplots\(|display\.HTML", cell.source)
-        assert not drawing, f"drawing belongs in lcbook.plots.recall: {cell.source}"
+        assert not drawing, f"drawing belongs in lcbook.plots: {cell.source}"
         assert not re.search(r"except\s*(Exception)?\s*:", cell.source), f"a broad except: {cell.source}"
         assert "myst_nb" not in cell.source, "myst_nb pulls in Sphinx, which is absent on Colab"
         if not tags(cell) & {"derive", "exercise", "solution"}:

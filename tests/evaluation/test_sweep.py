@@ -313,3 +313,15 @@ def test_nothing_is_written_where_the_facts_do_not_fit(tmp_path):
 def test_a_folder_without_a_sweep_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"holds no requests\.jsonl"):
         read_requests(tmp_path)
+
+
+def test_a_disk_without_locks_is_written_with_a_warning(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr("lcbook.evaluation.files.FileLock.acquire", refuse)
+    with pytest.warns(UserWarning, match=r"requests\.jsonl cannot be locked \(no flock here\)"):
+        assert (
+            len(run_sweep(Fake(), Design(("needle",), (151,), (0.5,), samples=2), tmp_path, progress=quiet))
+            == 2
+        )
