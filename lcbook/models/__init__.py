@@ -11,6 +11,7 @@ from lcbook.models import (
     position_specs,
     positions,
     spec,
+    surgery,
     variants,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "position_specs",
     "positions",
     "spec",
+    "surgery",
     "variants",
 ]

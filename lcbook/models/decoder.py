@@ -148,6 +148,19 @@ class Decoder(nn.Module):
         assert isinstance(last.attention, Attention)
         return last.attention.seen(last.attention_norm(x), positions, at, documents)
 
+    def plain_attentions(self) -> list[Attention]:
+        """Return the softmax attention of each layer.
+
+        Raises ValueError for a mixer of another kind, and where a `form` computes the attention of a layer.
+        """
+        if self.spec.mixer != Softmax():
+            raise ValueError(f"mixer is {self.spec.mixer}; allowed is {Softmax()}.")
+        found = [part for part in self.modules() if isinstance(part, Attention)]
+        for layer, attention in enumerate(found):
+            if attention.form is not None:
+                raise ValueError(f"form of layer {layer} is {attention.form}; allowed is None.")
+        return found
+
     def _before_last(
         self,
         tokens: Int[Tensor, "b s"],
