@@ -9,7 +9,19 @@ from lcbook.experiments.run import Run, Spec, best, fine_tune, grid, run, traine
 from lcbook.experiments.train import TrainSpec
 from lcbook.models import mixers, positions
 from lcbook.models.decoder import ModelSpec
-from lcbook.page import check, committed, committed_runs, fullest, judge, ledger, n50, reading, score, share
+from lcbook.page import (
+    check,
+    committed,
+    committed_runs,
+    file,
+    fullest,
+    judge,
+    ledger,
+    n50,
+    reading,
+    score,
+    share,
+)
 from lcbook.runtime import at, doubling, finish, scale, setup
 from lcbook.tasks.corpus import Corpus
 from lcbook.tasks.hops import Hops
@@ -21,7 +33,7 @@ from lcbook.tasks.symbols import Symbols
 __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
     "TrainSpec", "at", "attention", "best", "check", "claim", "committed", "committed_runs", "doubling",
-    "evaluation", "explorers", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
+    "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
     "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "run", "scale", "schedules",
     "score", "setup", "share", "stats", "tasks", "trained_model",
 ]  # fmt: skip

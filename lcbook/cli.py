@@ -16,7 +16,7 @@ from typing import Any
 
 import matplotlib
 
-from lcbook import page, runtime, store
+from lcbook import page, references, runtime
 from lcbook.evaluation import command
 from lcbook.experiments import bench
 
@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if scale in ("full", "gpu"):
         stored = [verdict.to_dict() | {"chapter": session.chapter} for verdict in session.verdicts]
         seconds = time.perf_counter() - started
-        print(f"wrote {store.save_reference(session.chapter, session.tables, stored, seconds)}")
+        print(f"wrote {references.save_reference(session.chapter, session.tables, stored, seconds)}")
 
 
 def _claims(_: argparse.Namespace) -> None:

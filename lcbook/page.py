@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook import claims, runtime, stats, store
+from lcbook import claims, references, runtime, stats, store
 from lcbook.claims import Card, Claim
 from lcbook.stats.bootstrap import Estimate, Number
 
@@ -74,16 +74,27 @@ def judge(
 
 def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
     """Return the stored verdicts of every current committed run of a chapter."""
-    return [record for run in store.references(chapter) if run.status == "current" for record in run.claims]
+    runs = references.references(chapter)
+    return [
+        record | {"chapter": run.chapter} for run in runs if run.status == "current" for record in run.claims
+    ]
 
 
 def committed(name: str) -> dict[str, pd.DataFrame]:
-    """Return the committed tables of one experiment of the running chapter, by the run's label on the page."""
-    return {
-        run.label: run.tables[name]
-        for run in store.references(runtime.session.chapter)
-        if run.status == "current" and name in run.tables
-    }
+    """Return the committed tables of one experiment of the running chapter that are current, by the run's label."""
+    runs = references.references(runtime.session.chapter)
+    return {run.label: run.tables[name] for run in runs if run.is_current(name)}
+
+
+def file(name: str, compute: Callable[[], pd.DataFrame], *of: Any) -> pd.DataFrame:
+    """Return the table that `compute` gives, filed under the running chapter as `name`: for what `run` did not make.
+
+    `of` are the values that determine it (dataclasses, containers, numbers): where they change, a committed table of
+    this name is stale. Raises ValueError for a value that has no plain form, before anything is computed.
+    """
+    design, table = store.digest("file", name, *of), compute()
+    runtime.session.designs[name], runtime.session.tables[name] = design, table
+    return table
 
 
 def fullest(name: str, live: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -128,24 +139,24 @@ def committed_runs(chapter: str = "") -> Table:
 
     A row holds machine, scale, seconds of training on one core or GPU, seconds in all (of the last session, where it
     resumed an earlier one), peak memory (MiB), date, version of torch, commit and status: current, or
-    stale or damaged, in which case nothing of it is drawn or judged.
+    stale or damaged, in which case nothing of it is drawn or judged. Where the running chapter has another design for
+    some of its tables, these are named as stale and not drawn.
     """
-    runs = store.references(chapter or runtime.session.chapter)
-    rows = [{"chapter": run.chapter, "status": run.status, **run.provenance} for run in runs]
+    runs = references.references(chapter or runtime.session.chapter)
+    rows = [{"chapter": run.chapter, "status": _standing(run), **run.provenance} for run in runs]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
     frame = frame.assign(commit=frame["commit"].astype("string").str[:10]).astype(object)
     return Table(frame.where(frame.notna(), ""), "There is no committed run yet.")
 
 
+def _standing(run: references.Reference) -> str:
+    tables = run.stale_tables() if run.chapter == runtime.session.chapter else []
+    return f"stale: {', '.join(tables)}" if run.status == "current" and tables else run.status
+
+
 def ledger() -> claims.LedgerTable:
     """Return every claim of the book: its live verdict on this machine beside those of the committed runs."""
-    records = [
-        record | {"chapter": run.chapter}
-        for run in store.references("*")
-        if run.status == "current"
-        for record in run.claims
-    ]
-    return claims.ledger_html(claims.ledger(records))
+    return claims.ledger_html(claims.ledger(committed_verdicts("*")))
 
 
 def n50(frame: pd.DataFrame, *, per: Number = 1.0) -> Estimate:

@@ -24,12 +24,14 @@ BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
 class Session:
     """What the running chapter has produced so far: its tables by name and its judged claims.
 
-    `resumed` tells that some runs came from the cache, so that the time taken is not the time needed.
+    `designs` holds, for each table, a digest of everything that determined it. `resumed` tells that some runs came
+    from the cache, so that the time taken is not the time needed.
     """
 
     chapter: str = ""
     started: float = field(default_factory=time.perf_counter)
     tables: dict[str, Any] = field(default_factory=dict)
+    designs: dict[str, str] = field(default_factory=dict)
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
 

@@ -1,32 +1,19 @@
-"""Results: digests of specs, files that are written whole or not at all, and committed reference runs."""
+"""Digests of specs, and files that are written whole or not at all, and noticed where they are damaged."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import math
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
-
 from lcbook import runtime
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 # Raise this when numbers move: cached and committed runs of another version are stale.
 COMPUTE_VERSION = 1
@@ -101,12 +88,30 @@ def load_json(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf8"))
         body, checksum = stored["body"], stored["checksum"]
+        whole = _checksum(body) == checksum
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no complete results file ({error}).") from error
     if not isinstance(body, dict):
         raise DamagedFileError(f"{path} holds a {type(body).__name__}, no results.")
-    if _checksum(body) != checksum:
+    if not whole:
         raise DamagedFileError(f"{path} was changed after it was written: its checksum does not match.")
+    return body
+
+
+def save_keyed(path: Path, body: dict[str, Any]) -> None:
+    """Write `body` as `save_json` does, its key beside it: the name of the file, a digest of what it was made of."""
+    save_json(path, {"key": path.stem, **body})
+
+
+def load_keyed(path: Path) -> dict[str, Any]:
+    """Return what `save_keyed` wrote, so that a file of another name copied there is noticed.
+
+    A file without a key (older weights) is believed. Raises as `load_json`, DamagedFileError for another's key too.
+    """
+    body = load_json(path)
+    key = body.pop("key", path.stem)
+    if key != path.stem:
+        raise DamagedFileError(f"{path} holds the result of {key}, not its own.")
     return body
 
 
@@ -122,140 +127,16 @@ def store(write: Callable[[], Any]) -> None:
 
 
 def cached_rows(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows stored at `path` if they are there and whole, else those that `compute` gives, stored there.
-
-    The name of the file is the digest of what the rows were made of; it stands in the file too, so that a file of
-    another name copied there is noticed.
-    """
+    """Return the rows stored at `path` if they are there, whole and its own, else those that `compute` gives."""
     try:
-        body = load_json(path)
-        if body.get("key") != path.stem or not isinstance(body.get("rows"), list):
-            raise DamagedFileError(f"{path} holds the rows of {body.get('key')}, not its own.")
-        return body["rows"]
+        rows = load_keyed(path).get("rows")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DamagedFileError(f"{path} holds no rows.")
+        return rows
     except OSError:
         pass
     except DamagedFileError as error:
         warnings.warn(f"{error} It is computed again.", stacklevel=3)
     rows = compute()
-    store(lambda: save_json(path, {"key": path.stem, "rows": rows}))
+    store(lambda: save_keyed(path, {"rows": rows}))
     return rows
-
-
-def _commit() -> str | None:
-    here, command = Path(__file__).resolve().parent, ["git", "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    except OSError:
-        return None  # a machine without git
-    return found.stdout.strip() or None
-
-
-def _peak_bytes() -> int | None:
-    """Return the most memory used so far: of the GPU where runs compute there, else of this process and its workers.
-
-    None on a system that does not tell (Windows has no module `resource`).
-    """
-    if runtime.device().type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    if resource is None:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return unit * sum(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-
-
-def provenance(seconds: float) -> dict[str, Any]:
-    """Return where and when a result was made: commit, versions, device, scale, seconds, peak memory, date."""
-    peak = _peak_bytes()
-    return {
-        "commit": _commit(),
-        "device": runtime.device_name(),
-        "machine": runtime.device_description(),
-        "scale": runtime.scale(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "seconds": round(seconds, 1),
-        "peak_memory_mib": None if peak is None else round(peak / 2**20),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A committed run of one chapter on one device: `status` is "current", "stale" or "damaged"."""
-
-    chapter: str
-    device: str
-    status: str
-    provenance: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
-    claims: tuple[dict[str, Any], ...]
-
-    @property
-    def label(self) -> str:
-        """The run's name on the page: machine, scale and date."""
-        return f"{self.provenance['machine']}, {self.provenance['scale']} scale, {self.provenance['date']}"
-
-
-def folder() -> Path:
-    """Return the folder of committed runs: in a checkout `results/`, in an installed package its copy."""
-    package = Path(__file__).resolve().parent
-    in_checkout = (package.parent / "pyproject.toml").is_file()
-    return package.parent / "results" if in_checkout else package / "_results"
-
-
-def save_reference(
-    chapter: str, tables: dict[str, pd.DataFrame], claims: list[dict[str, Any]], seconds: float
-) -> Path:
-    """Write the tables and verdicts of a chapter under results/<device>/ and return the path."""
-    path = folder() / runtime.device_name() / f"{chapter}.json"
-    body = {
-        "compute_version": COMPUTE_VERSION,
-        "provenance": provenance(seconds)
-        | {"resumed": runtime.session.resumed, "training_seconds": _training_seconds(tables)},
-        "tables": {name: _packed(table) for name, table in tables.items()},
-        "claims": claims,
-    }
-    save_json(path, body)
-    return path
-
-
-def _training_seconds(tables: dict[str, pd.DataFrame]) -> float:
-    """Return the seconds that all models took to train on one core or GPU, each model counted once."""
-    parts = [
-        table[["seed", "seconds"]] for table in tables.values() if {"seed", "seconds"} <= set(table.columns)
-    ]
-    return round(float(pd.concat(parts).drop_duplicates()["seconds"].sum()), 1) if parts else 0.0
-
-
-def _packed(table: pd.DataFrame) -> dict[str, Any]:
-    """Return a table as columns, a column of one value stored once."""
-    same = [name for name in table.columns if table[name].nunique(dropna=False) == 1]
-    return {
-        "rows": len(table),
-        "constant": {name: table[name].tolist()[0] for name in same},
-        "columns": table.drop(columns=same).to_dict(orient="list"),
-        "order": list(table.columns),
-    }
-
-
-def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
-    frame = pd.DataFrame(stored["columns"], index=range(stored["rows"]))
-    constant = {name: math.nan if value is None else value for name, value in stored["constant"].items()}
-    return frame.assign(**constant)[stored["order"]]
-
-
-def references(chapter: str) -> list[Reference]:
-    """Return the committed runs of a chapter ("*": of all), one for each device, damaged and stale ones marked."""
-    found = []
-    for path in sorted(folder().glob(f"*/{chapter}.json")):
-        try:
-            body = load_json(path)
-            status = "current" if body["compute_version"] == COMPUTE_VERSION else "stale"
-            tables = {name: _unpacked(stored) for name, stored in body["tables"].items()}
-            read = (status, body["provenance"], tables, tuple(body["claims"]))
-        except (DamagedFileError, KeyError, TypeError):  # damaged, or whole but of another kind
-            read = ("damaged", {}, {}, ())
-        found.append(Reference(path.stem, path.parent.name, *read))
-    return found

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lcbook import cli, page, runtime, store
+from lcbook import cli, page, references, runtime
 from lcbook.experiments import bench
 from tests.processes import plain
 
@@ -66,7 +66,7 @@ def book(monkeypatch, tmp_path) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LCBOOK_SCALE", "smoke")
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "folder", lambda: tmp_path / "results")
+    monkeypatch.setattr(references, "folder", lambda: tmp_path / "results")
     monkeypatch.setattr(runtime, "session", runtime.Session())
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield tmp_path
@@ -154,7 +154,7 @@ def test_a_reference_run_is_written_and_read(book, capsys):
     path = book / "results" / "cpu" / "07_tiny.json"
     assert out.splitlines()[-1] == f"wrote {path}"
     assert "P7 supported: " in out
-    (found,) = store.references("07_tiny")
+    (found,) = references.references("07_tiny")
     assert found.status == "current"
     assert found.provenance["scale"] == "full"
     assert 0 < found.provenance["seconds"] < 100
@@ -163,7 +163,7 @@ def test_a_reference_run_is_written_and_read(book, capsys):
     assert (found.tables["recall"]["updates"] == 2).all()
     # Again, from the cache: the same table, clocks included.
     assert cli.main(["run", "07", "--scale", "full"]) == 0
-    (again,) = store.references("07_tiny")
+    (again,) = references.references("07_tiny")
     pd.testing.assert_frame_equal(again.tables["recall"], found.tables["recall"])
     # And the page shows it.
     assert page.committed_runs("*").frame["status"].tolist() == ["current"]
@@ -176,7 +176,7 @@ def test_a_reference_run_is_written_and_read(book, capsys):
 
 def test_a_reference_run_that_cannot_be_stored_says_so(book, monkeypatch, capsys):
     (book / "file").write_text("")
-    monkeypatch.setattr(store, "folder", lambda: book / "file")
+    monkeypatch.setattr(references, "folder", lambda: book / "file")
     assert cli.main(["run", "07", "--scale", "full"]) == 2
     assert len(capsys.readouterr().err.splitlines()[-1:]) == 1
     assert len(list((book / "cache" / "rows").iterdir())) == 10, "the runs are in the cache"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lcbook import claims, page, runtime, store
+from lcbook import claims, page, references, runtime, store
 from lcbook.stats.bootstrap import Estimate
 
 CLAIM = claims.claim(
@@ -35,7 +35,7 @@ def chapter(monkeypatch, tmp_path) -> Path:
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runtime, "session", runtime.Session("09_chapter"))
-    monkeypatch.setattr(store, "folder", lambda: tmp_path / "results")
+    monkeypatch.setattr(references, "folder", lambda: tmp_path / "results")
     return tmp_path
 
 
@@ -103,7 +103,9 @@ def test_a_statistic_is_bootstrapped():
 
 
 def committed(chapter: Path, verdict: claims.Verdict, device: str = "cpu", **tables: pd.DataFrame) -> Path:
-    path = store.save_reference("09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0)
+    path = references.save_reference(
+        "09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0
+    )
     place = chapter / "results" / device / path.name
     place.parent.mkdir(exist_ok=True)
     return path.rename(place)
@@ -181,7 +183,7 @@ def test_committed_runs_are_listed_with_their_state(chapter):
     path = committed(chapter, verdict, device="big-gpu", recall=TABLE)
     path.write_bytes(path.read_bytes()[:-9])
     committed(chapter, verdict, recall=TABLE)
-    store.save_reference("10_other", {}, [], 1.0)
+    references.save_reference("10_other", {}, [], 1.0)
     frame = page.committed_runs().frame
     assert frame["status"].tolist() == ["damaged", "current"]
     assert frame["seconds"].tolist()[1] == 7.0
@@ -195,9 +197,43 @@ def test_committed_runs_are_listed_with_their_state(chapter):
     assert page.committed_runs("*").frame["chapter"].tolist() == ["09_chapter", "09_chapter", "10_other"]
     assert page.committed_runs("10_other").frame["chapter"].tolist() == ["10_other"]
     (label,) = page.committed("recall")
-    assert label == store.references("09_chapter")[1].label
+    assert label == references.references("09_chapter")[1].label
     pd.testing.assert_frame_equal(page.committed("recall")[label], TABLE)
     assert page.committed("another") == {}
+
+
+def test_a_stale_table_is_neither_listed_nor_drawn(chapter, monkeypatch):
+    verdict = page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live
+    assert page.file("recall", lambda: TABLE, 64, "RoPE") is TABLE
+    page.file("costs", lambda: TABLE[:5], CLAIM)
+    committed(chapter, verdict, **runtime.session.tables)
+    (label,) = page.committed("recall")
+    assert page.fullest("recall", TABLE[:3])[1] == label
+    assert page.committed_runs().frame["status"].tolist() == ["current"]
+    page.file("recall", lambda: TABLE[:3], 999, "RoPE")
+    assert page.committed("recall") == {}
+    live, where = page.fullest("recall", TABLE[:3])
+    assert (len(live), where[:9]) == (3, "this run,")
+    assert page.committed_runs().frame["status"].tolist() == ["stale: recall"]
+    assert label in page.committed("costs")
+    assert page.committed_verdicts("09_chapter"), "the digest of a table decides no verdict"
+    monkeypatch.setattr(runtime, "session", runtime.Session())
+    assert page.committed_runs("*").frame["status"].tolist() == ["current"]
+
+
+def test_what_is_filed_is_named_by_all_that_determines_it():
+    def fails():
+        raise AssertionError("nothing is computed")
+
+    page.file("one", lambda: TABLE, 1, (2, 3))
+    page.file("two", lambda: TABLE, 1, (2, 3))
+    page.file("three", lambda: TABLE, 1, (2, 4))
+    designs = runtime.session.designs
+    assert list(designs) == list(runtime.session.tables) == ["one", "two", "three"]
+    assert len(set(designs.values())) == 3, "another name is another table"
+    with pytest.raises(ValueError, match="value is a function; allowed in a spec are"):
+        page.file("four", fails, fails)
+    assert "four" not in runtime.session.tables
 
 
 # Numbers ----------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
@@ -293,139 +292,40 @@ def test_store_passes_on_what_is_no_trouble_of_the_disk():
         store.store(lambda: {}["x"])
 
 
-# Committed runs ---------------------------------------------------------------------------------------
-
-TABLE = pd.DataFrame(
-    {
-        "arm": ["RoPE", "RoPE", "none"],
-        "model.key_shift": [True, True, True],
-        "solved": [True, False, True],
-        "length": [64, 128, 256],
-        "train.length": [64, 64, 64],
-        "train.lr": [0.01, 0.01, 0.01],
-        "updates_to_gate": [30.0, math.nan, 40.0],
-        "text_loss": [math.nan] * 3,
-        "position.scaling": ["Linear", None, "NTK"],
-        "whole": [1.0, 2.0, 3.0],
-        "one": [1.0, 1.0, 1.0],
-    }
-)
-
-
-@pytest.fixture
-def committed(monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "folder", lambda: tmp_path)
-    return tmp_path
-
-
-def test_a_committed_run_comes_back_as_it_was(committed):
-    one_row, none = TABLE[:1], TABLE[:0]
-    claims = [{"claim": {"id": "P1"}, "verdict": "supported"}]
-    path = store.save_reference("01_x", {"recall": TABLE, "one": one_row, "none": none}, claims, 12.34)
-    assert path == committed / "cpu" / "01_x.json"
-    (found,) = store.references("01_x")
-    assert (found.chapter, found.device, found.status) == ("01_x", "cpu", "current")
-    assert found.claims == tuple(claims)
-    pd.testing.assert_frame_equal(found.tables["recall"], TABLE)
-    pd.testing.assert_frame_equal(found.tables["one"], one_row)
-    assert list(found.tables["none"].columns) == list(TABLE.columns)
-    assert len(found.tables["none"]) == 0
-    stored = load_json(path)["tables"]["recall"]
-    assert stored["constant"].keys() == {"model.key_shift", "train.length", "train.lr", "text_loss", "one"}
-    assert store.references("02_y") == []
-
-
-def test_a_filtered_table_is_counted_anew(committed):
-    part = TABLE[TABLE["length"] > 64]
-    store.save_reference("01_x", {"recall": part}, [], 1.0)
-    pd.testing.assert_frame_equal(store.references("01_x")[0].tables["recall"], part.reset_index(drop=True))
-
-
-def test_provenance_says_where_and_when(committed, monkeypatch):
-    monkeypatch.setenv("LCBOOK_SCALE", "full")
-    store.save_reference("01_x", {}, [], 12.34)
-    (found,) = store.references("01_x")
-    said = found.provenance
-    assert said.keys() == {
-        "commit", "device", "machine", "scale", "python", "torch", "seconds", "peak_memory_mib", "date",
-        "resumed", "training_seconds",
-    }  # fmt: skip
-    assert said["seconds"] == 12.3
-    assert (said["device"], said["scale"], said["torch"]) == ("cpu", "full", torch.__version__)
-    assert 50 < said["peak_memory_mib"] < 100_000
-    assert pd.Timestamp(said["date"]).date() >= pd.Timestamp("2025-01-01").date()
-    assert said["commit"] is None or len(said["commit"]) == 40
-    assert found.label == f"{said['machine']}, full scale, {said['date']}"
-
-
-def test_provenance_needs_neither_git_nor_a_checkout(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert store.provenance(1.0)["commit"] is None
-
-
-def test_stale_and_damaged_runs_are_marked(committed, monkeypatch):
-    store.save_reference("01_x", {"recall": TABLE}, [], 1.0)
-    path = committed / "cpu" / "01_x.json"
-    monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
-    (stale,) = store.references("01_x")
-    assert stale.status == "stale"
-    pd.testing.assert_frame_equal(stale.tables["recall"], TABLE)
-    (committed / "gpu").mkdir()
-    (committed / "gpu" / "01_x.json").write_bytes(path.read_bytes()[:-20])
-    (committed / "other").mkdir()
-    save_json(committed / "other" / "01_x.json", {"verdict": "supported"})  # whole, but of another kind
-    (committed / "other2").mkdir()
-    save_json(committed / "other2" / "01_x.json", {"compute_version": 1, "tables": {"recall": 7}})
-    store.save_reference("02_y", {}, [], 1.0)
-    found = {(run.device, run.chapter): run.status for run in store.references("*")}
-    assert found == {
-        ("cpu", "01_x"): "stale",
-        ("cpu", "02_y"): "current",
-        ("gpu", "01_x"): "damaged",
-        ("other", "01_x"): "damaged",
-        ("other2", "01_x"): "damaged",
-    }
-    damaged = store.references("01_x")[1]
-    assert (damaged.tables, damaged.claims, damaged.provenance) == ({}, (), {})
-
-
-def test_committed_runs_lie_beside_the_package_or_in_it(monkeypatch, tmp_path):
-    package = tmp_path / "lcbook"
-    monkeypatch.setattr(store, "__file__", str(package / "store.py"))
-    assert store.folder() == package / "_results"
-    (tmp_path / "pyproject.toml").write_text("")
-    assert store.folder() == tmp_path / "results", "in a checkout, even before the first run is committed"
-
-
 def test_rows_of_another_run_are_computed_again(tmp_path):
     store.cached_rows(tmp_path / "one.json", lambda: [{"recall": 1}])
     (tmp_path / "two.json").write_bytes((tmp_path / "one.json").read_bytes())
-    with pytest.warns(UserWarning, match=r"two\.json holds the rows of one, not its own"):
+    with pytest.warns(UserWarning, match=r"two\.json holds the result of one, not its own"):
         assert store.cached_rows(tmp_path / "two.json", lambda: [{"recall": 2}]) == [{"recall": 2}]
     assert store.cached_rows(tmp_path / "two.json", list) == [{"recall": 2}]
 
 
-@pytest.mark.parametrize("body", [{"key": "rows"}, {"key": "rows", "rows": 3}, {}])
+@pytest.mark.parametrize(
+    "body", [{"key": "rows"}, {"rows": 3}, {"rows": [{"recall": 1}, 3]}, {"key": ["rows"], "rows": []}]
+)
 def test_a_cache_file_of_another_kind_is_computed_again(tmp_path, body):
     store.save_json(tmp_path / "rows.json", body)
     with pytest.warns(UserWarning, match="computed again"):
         assert store.cached_rows(tmp_path / "rows.json", list) == []
 
 
-def test_a_very_deep_file_is_damaged(tmp_path):
-    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
-    with pytest.raises(store.DamagedFileError, match="no complete results file"):
-        store.load_json(tmp_path / "deep.json")
+def test_a_result_without_a_key_is_believed_and_another_key_is_not(tmp_path):
+    path, other = tmp_path / "one.json", tmp_path / "two.json"
+    store.save_keyed(path, {"updates": 7})
+    assert load_json(path) == {"key": "one", "updates": 7}
+    assert store.load_keyed(path) == {"updates": 7}
+    save_json(path, {"updates": 7})
+    assert store.load_keyed(path) == {"updates": 7}
+    store.save_keyed(path, {"updates": 7})
+    path.rename(other)
+    with pytest.raises(DamagedFileError, match=r"two\.json holds the result of one, not its own"):
+        store.load_keyed(other)
 
 
-def test_imports_where_the_system_has_neither_resource_nor_fcntl():
-    code = (
-        "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; import lcbook.cli;"
-        "from lcbook import store;"
-        "print(store.provenance(0)['peak_memory_mib'])"
-    )
-    root = Path(__file__).resolve().parent.parent
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert (shown.returncode, shown.stdout.strip()) == (0, "None"), shown.stderr
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_a_very_deep_file_is_damaged(tmp_path, depth):
+    deep = "[" * depth + "]" * depth
+    for text in (deep, f'{{"checksum": "", "body": {{"rows": {deep}}}}}'):
+        (tmp_path / "deep.json").write_text(text)
+        with pytest.raises(DamagedFileError, match=r"deep\.json"):
+            load_json(tmp_path / "deep.json")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import stats as distributions
 
-from lcbook import runtime, stats, store
+from lcbook import references, runtime, stats
 from lcbook.formats import Number, called, percent, short, spelled, tokens
 from lcbook.plots._marks import (
     COUNTS,
@@ -107,7 +107,7 @@ def recall_beside(
     panels: list[tuple[str, pd.DataFrame | str]] = [
         (f"This run\n{runtime.device_description()}, {runtime.scale()} scale", frame)
     ]
-    found = store.references(chapter)
+    found = references.references(chapter)
     panels += [_committed(run, name, (hue, "length", *COUNTS)) for run in found]
     if not found:
         panels.append(("Reference run", "no committed run"))
@@ -288,7 +288,9 @@ def _recall_frame(
     mark_training(ax, frame, train_length, named=named)
 
 
-def _committed(run: store.Reference, name: str, columns: Sequence[str]) -> tuple[str, pd.DataFrame | str]:
+def _committed(
+    run: references.Reference, name: str, columns: Sequence[str]
+) -> tuple[str, pd.DataFrame | str]:
     """Return the title and the table of a committed run, or what keeps it from being drawn."""
     if run.status == "damaged":
         return f"Reference run\n{run.device}", "damaged: this committed run\nis cut short or was edited"
@@ -298,6 +300,8 @@ def _committed(run: store.Reference, name: str, columns: Sequence[str]) -> tuple
         return title, "stale: committed by an earlier\nversion of the computation"
     if name not in run.tables:
         return title, f"no table {name!r}\nin this committed run"
+    if not run.is_current(name):
+        return title, "stale: committed with\nanother design"
     lacking = [column for column in columns if column not in run.tables[name].columns]
     return title, f"stale: no column {lacking[0]!r}" if lacking else run.tables[name]
 

@@ -219,7 +219,7 @@ def test_another_spec_is_named(tmp_path, other, named):
         "lcbook.tasks.recall.Gone",
         "lcbook.gone.Task",
         "lcbook.tasks.recall.Batch.to",
-        "lcbook.store.folder",
+        "lcbook.references.folder",
         "lcbook.store.Path",
         "pathlib.Path",
         "Path",

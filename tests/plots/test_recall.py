@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
-from lcbook import plots, stats, store
+from lcbook import plots, references, stats
 from lcbook.formats import called, percent, short, tokens
 from lcbook.models.positions import Linear
 from lcbook.plots._marks import spread
@@ -352,9 +352,9 @@ def test_scores_by_distance_is_the_mean_cosine():
     assert {"base 100", "base 10K", "training length"} <= set(drawn_texts(ax))
 
 
-def reference(status: str, tables: dict) -> store.Reference:
+def reference(status: str, tables: dict) -> references.Reference:
     made = {"machine": "a GPU", "scale": "gpu", "date": "2026-01-02"}
-    return store.Reference("01", "a-gpu", status, {} if status == "damaged" else made, tables, ())
+    return references.Reference("01", "a-gpu", status, {} if status == "damaged" else made, tables, ())
 
 
 def test_committed_runs_stand_beside_the_live_one(monkeypatch):
@@ -366,7 +366,7 @@ def test_committed_runs_stand_beside_the_live_one(monkeypatch):
         reference("current", {"other": committed}),
         reference("current", {"lengths": committed.drop(columns="gap").drop(columns="chance")}),
     ]
-    monkeypatch.setattr(store, "references", lambda chapter: runs if chapter == "01" else [])
+    monkeypatch.setattr(references, "references", lambda chapter: runs if chapter == "01" else [])
     axes = plots.recall_beside(frame, "lengths", "01")
     assert len(axes) == 6
     want = stats.recall(committed, ["arm", "length"])
