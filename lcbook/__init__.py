@@ -19,6 +19,7 @@ from lcbook.page import (
     ledger,
     n50,
     reading,
+    recall_beside,
     score,
     share,
 )
@@ -34,6 +35,6 @@ __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
     "TrainSpec", "at", "attention", "best", "check", "claim", "committed", "committed_runs", "doubling",
     "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
-    "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "run", "scale", "schedules",
-    "score", "setup", "share", "stats", "tasks", "trained_model",
+    "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "recall_beside", "run", "scale",
+    "schedules", "score", "setup", "share", "stats", "tasks", "trained_model",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook import claims, references, runtime, stats, store
+from lcbook import claims, plots, references, runtime, stats, store
 from lcbook.claims import Card, Claim
 from lcbook.stats.bootstrap import Estimate, Number
 
@@ -102,6 +102,15 @@ def fullest(name: str, live: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     for label, table in committed(name).items():
         return table, label
     return live, f"this run, {runtime.device_description()}, {runtime.scale()} scale"
+
+
+def recall_beside(table: pd.DataFrame, name: str, **options: Any) -> np.ndarray:
+    """Draw recall by length of this run beside that of the running chapter's committed runs of the experiment `name`.
+
+    `options` go to `plots.recall_beside`, whose panels are returned; without a committed run there is one panel.
+    """
+    here = f"This run, {runtime.device_description()}, {runtime.scale()} scale"
+    return plots.recall_beside({here: table} | committed(name), **options)
 
 
 class Table:

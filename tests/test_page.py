@@ -239,6 +239,15 @@ def test_what_is_filed_is_named_by_all_that_determines_it():
 # Numbers ----------------------------------------------------------------------------------------------
 
 
+def test_recall_stands_beside_that_of_the_committed_runs(chapter):
+    committed(chapter, page.judge(CLAIM, TABLE, Estimate(8.0, 7.0, 9.0)).live, lengths=TABLE, other=TABLE)
+    (run,) = references.references("09_chapter")
+    axes = page.recall_beside(TABLE, "lengths")
+    titles = [" ".join(ax.get_title(loc="left").split()) for ax in axes]
+    assert titles == [f"This run, {runtime.device_description()}, live scale", run.label]
+    assert len(page.recall_beside(TABLE, "not committed")) == 1
+
+
 def test_n50_in_units_of_the_training_length():
     tokens, times = page.n50(TABLE), page.n50(TABLE, per=64)
     assert 256 < tokens.value < 512

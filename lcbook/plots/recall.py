@@ -8,6 +8,7 @@ empty frame, a missing column) raises ValueError.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import stats as distributions
 
-from lcbook import references, runtime, stats
+from lcbook import stats
 from lcbook.formats import Number, called, percent, short, spelled, tokens
 from lcbook.plots._marks import (
     COUNTS,
@@ -31,7 +32,6 @@ from lcbook.plots._marks import (
     trained_lengths,
 )
 from lcbook.plots._style import (
-    GREY,
     PALE,
     SMALL,
     TEXT,
@@ -96,42 +96,32 @@ def recall_by_gap(
 
 @styled
 def recall_beside(
-    frame: pd.DataFrame, name: str, chapter: str, *, hue: str = "arm", train_length: Number | None = None
+    tables: Mapping[str, pd.DataFrame], *, hue: str = "arm", train_length: Number | None = None
 ) -> np.ndarray:
-    """Draw `recall_by_length` of this run and, beside it, of table `name` in `chapter`'s committed runs.
+    """Draw `recall_by_length` of several tables of one experiment, a panel each, by the name it is given.
 
-    A panel without numbers says why: no committed run, or one that is stale or damaged, or lacks the table.
-    Returns the panels as a flat array, this run first.
+    Returns the panels as a flat array. Raises ValueError for no table, missing columns, no rows or mixed probes.
     """
-    require_columns(frame, (hue, "length", *COUNTS))
-    panels: list[tuple[str, pd.DataFrame | str]] = [
-        (f"This run\n{runtime.device_description()}, {runtime.scale()} scale", frame)
-    ]
-    found = references.references(chapter)
-    panels += [_committed(run, name, (hue, "length", *COUNTS)) for run in found]
-    if not found:
-        panels.append(("Reference run", "no committed run"))
-    values = [v for _, table in panels if isinstance(table, pd.DataFrame) for v in table[hue].unique()]
-    look = looks(values)
-    rows = -(-len(panels) // 2)
+    if not tables:
+        raise ValueError("tables is empty; allowed is one table or more.")
+    for table in tables.values():
+        require_columns(table, (hue, "length", *COUNTS))
+    look = looks([value for table in tables.values() for value in table[hue].unique()])
+    rows = -(-len(tables) // 2)
     axes = np.ravel(new((6.4, 0.7 + 3.1 * rows), nrows=rows, ncols=2))
-    for ax, (title, table) in zip(axes, panels, strict=False):
-        if isinstance(table, str):
-            _say(ax, table)
-            ax.set_label(f"{title}: {table}.".replace("\n", " "))
-        else:
-            _recall_lines(ax, table, "length", hue, look)
-            _recall_frame(ax, table, "length", "Length (tokens)", train_length, ticks=4)
-            ax.set_label(f"{title.splitlines()[0]}. {alt(ax)}")
-        ax.set_title(title, fontsize=SMALL, pad=20, loc="left")
-    for ax in axes[len(panels) :]:
+    for ax, (name, table) in zip(axes, tables.items(), strict=False):
+        _recall_lines(ax, table, "length", hue, look)
+        _recall_frame(ax, table, "length", "Length (tokens)", train_length, ticks=4)
+        ax.set_label(f"{name}. {alt(ax)}")
+        ax.set_title(textwrap.fill(name, 36), fontsize=SMALL, pad=20, loc="left")
+    for ax in axes[len(tables) :]:
         ax.set_axis_off()
     for left, right in zip(axes[::2], axes[1::2], strict=True):
         right.set_ylabel("")
         if list(left.get_yticks()) == list(right.get_yticks()):
             right.tick_params(labelleft=False)
     legend(axes[0], [(called(hue, value), one) for value, one in look.items()])
-    return axes[: len(panels)]
+    return axes[: len(tables)]
 
 
 @styled
@@ -286,31 +276,6 @@ def _recall_frame(
     token_axis(ax, frame[x].unique(), ticks=ticks)
     recall_axis(ax, {"chance": _chance(frame)})
     mark_training(ax, frame, train_length, named=named)
-
-
-def _committed(
-    run: references.Reference, name: str, columns: Sequence[str]
-) -> tuple[str, pd.DataFrame | str]:
-    """Return the title and the table of a committed run, or what keeps it from being drawn."""
-    if run.status == "damaged":
-        return f"Reference run\n{run.device}", "damaged: this committed run\nis cut short or was edited"
-    made = run.provenance
-    title = f"Reference run, {made['date']}\n{made['machine']}, {made['scale']} scale"
-    if run.status != "current":
-        return title, "stale: committed by an earlier\nversion of the computation"
-    if name not in run.tables:
-        return title, f"no table {name!r}\nin this committed run"
-    if not run.is_current(name):
-        return title, "stale: committed with\nanother design"
-    lacking = [column for column in columns if column not in run.tables[name].columns]
-    return title, f"stale: no column {lacking[0]!r}" if lacking else run.tables[name]
-
-
-def _say(ax: Axes, words: str) -> None:
-    dress(ax, grid="")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)
 
 
 @styled

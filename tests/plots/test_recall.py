@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
-from lcbook import plots, references, stats
+from lcbook import plots, stats
 from lcbook.formats import called, percent, short, tokens
 from lcbook.models.positions import Linear
 from lcbook.plots._marks import spread
@@ -352,34 +352,18 @@ def test_scores_by_distance_is_the_mean_cosine():
     assert {"base 100", "base 10K", "training length"} <= set(drawn_texts(ax))
 
 
-def reference(status: str, tables: dict) -> references.Reference:
-    made = {"machine": "a GPU", "scale": "gpu", "date": "2026-01-02"}
-    return references.Reference("01", "a-gpu", status, {} if status == "damaged" else made, tables, ())
-
-
-def test_committed_runs_stand_beside_the_live_one(monkeypatch):
-    frame, committed = tidy(("RoPE", "ALiBi")), tidy(("RoPE", "T5 bias"), lengths=(256, 512, 1024))
-    runs = [
-        reference("current", {"lengths": committed}),
-        reference("stale", {"lengths": committed}),
-        reference("damaged", {}),
-        reference("current", {"other": committed}),
-        reference("current", {"lengths": committed.drop(columns="gap").drop(columns="chance")}),
-    ]
-    monkeypatch.setattr(references, "references", lambda chapter: runs if chapter == "01" else [])
-    axes = plots.recall_beside(frame, "lengths", "01")
-    assert len(axes) == 6
-    want = stats.recall(committed, ["arm", "length"])
+def test_tables_stand_beside_each_other_in_one_look():
+    here, there = tidy(("RoPE", "ALiBi")), tidy(("RoPE", "T5 bias"), lengths=(256, 512, 1024))
+    axes = plots.recall_beside({"This run": here, "A run with a long name, CPU, 2 cores, 2026-01-02": there})
+    want = stats.recall(there, ["arm", "length"])
     np.testing.assert_allclose(ys(thick(axes[1])[1]), want[want["arm"] == "T5 bias"]["recall"])
-    assert axes[1].get_title(loc="left") == "Reference run, 2026-01-02\na GPU, gpu scale"
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "This run",
+        "A run with a long name, CPU, 2\ncores, 2026-01-02",
+    ]
     assert axes[0].get_ylim() == axes[1].get_ylim()
-    words = ["stale", "damaged", "no table 'lengths'", "stale: no column 'chance'"]
-    for ax, word in zip(axes[2:], words, strict=True):
-        assert not ax.lines
-        assert word in drawn_texts(ax)[0]
+    assert plots.alt(axes).startswith("This run. Recall against length")
     assert [t.get_text() for t in figure_of(axes[0]).legends[0].get_texts()] == ["RoPE", "ALiBi", "T5 bias"]
-    alone = plots.recall_beside(frame, "lengths", "02")
-    assert drawn_texts(alone[1]) == ["no committed run"]
 
 
 def test_alt_text_states_what_is_seen():
@@ -411,6 +395,7 @@ def test_bad_frames_are_named(draw):
     [
         (lambda: plots.recall_by_length(tidy(), hue="colour"), "lacks the columns \\['colour'\\]"),
         (lambda: plots.recall_by_gap(tidy(), length=65), "length is 65; allowed is one of 64, 128"),
+        (lambda: plots.recall_beside({}), "tables is empty"),
         (lambda: plots.heat_map(tidy()), "arm is None; allowed is one of 'none'"),
         (lambda: plots.heat_map(tidy(), arm="nope"), "arm is 'nope'"),
         (lambda: plots.text_loss_table(tidy().assign(text_loss=np.nan)), "text_loss is NaN"),
