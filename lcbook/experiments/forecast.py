@@ -25,8 +25,8 @@ from lcbook import runtime
 from lcbook.attention.patterns import Full
 from lcbook.experiments.run import Run, trained_model
 from lcbook.experiments.streaming import NORMALIZERS
-from lcbook.models.decoder import Decoder, Layer
-from lcbook.models.layers import Attention, places
+from lcbook.models.decoder import Decoder
+from lcbook.models.layers import places
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import draw_positions
 from lcbook.store import cached_rows, digest
@@ -63,33 +63,21 @@ def forecast(
     count = max(TEXTS_POOLED, math.ceil(questions / task.queries))
     batch = task.sample(count, at, generator).to(device)
     positions = draw_positions(spec.position, count, at, generator, device)
-    x, where = model._before_last(batch.tokens, positions, model._documents(batch.tokens))
-    layer = model.layers[-1]
-    assert isinstance(layer, Layer)
-    attention = layer.attention
-    assert isinstance(attention, Attention)
-    hidden = layer.attention_norm(x)
-    q, k, q_index, q_positions = attention._queries_keys(hidden, where, batch.at)
-    repeat = spec.heads // attention.groups
-    k, v = (
-        z.repeat_interleave(repeat, dim=1)
-        for z in (k, attention._heads(attention.v(hidden), attention.groups))
-    )
-    bias = attention.encoding.bias(q_positions, where)
-    seen = attention._mask(q, k, q_index)
+    x, where, _ = model.before_last(batch.tokens, positions)
+    layer, attention = model.last, model.plain_attentions()[-1]
+    asked = attention.project(layer.attention_norm(x), where, batch.at)
+    k, v = (z.repeat_interleave(spec.heads // attention.groups, dim=1) for z in (asked.k, asked.v))
     hay = task.haystack(batch)[:, None, None]
     if not hay.any(-1).all():
         raise ValueError(f"at is {at}; allowed is a length at which texts of {task} have some haystack.")
-    pool = _Pool(q * attention._scale(), k, v, hay, bias, seen, batch)
+    pool = _Pool(asked.q * asked.scale, k, v, hay, asked.bias, asked.mask, batch)
     rows = []
     for length in lengths:
         keys = batch.at[:, None, :, None] + 1 + length - at  # that a question sees
         rate = 1.0 if spec.normalizer == "softmax" else keys.clamp(min=2).to(x.dtype).log()
         mixed = pool.mixed(length - at, rate).transpose(1, 2).flatten(2)
-        y = attention.out(mixed) + places(x, batch.at)
-        if layer.mlp is not None and layer.mlp_norm is not None:
-            y = y + layer.mlp(layer.mlp_norm(y))
-        right = ((model.norm(y) @ model.embedding.weight.T).argmax(-1) == batch.answers).sum().item()
+        y = layer.finish(attention.out(mixed) + places(x, batch.at))
+        right = (model.logits(y).argmax(-1) == batch.answers).sum().item()
         rows.append({"length": length, "predicted": int(right), "asked": batch.answers.numel()})
     return rows
 

@@ -8,16 +8,15 @@ token after the key that the question repeats. Source: Olsson et al. 2022, arXiv
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lcbook.attention.attend import attend
-from lcbook.attention.patterns import check
-from lcbook.models.decoder import Decoder, Layer
+from lcbook.models import surgery
+from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
-from lcbook.models.mixers import Softmax
 from lcbook.tasks.recall import Batch
 
 
@@ -29,14 +28,12 @@ def attention_maps(
     `positions` are those that the encoding is told, as `Decoder.forward` takes them. Memory grows with the square of
     the length. Raises ValueError for a mixer other than softmax attention, and where a `form` replaces it.
     """
-    _require_softmax(model)
     maps: list[Tensor] = []
-    hooks = [
-        _attention(model, layer).register_forward_pre_hook(
-            lambda module, inputs: maps.append(_weights(module, *inputs))
-        )
-        for layer in range(model.spec.layers)
-    ]
+
+    def weigh(module: Attention, inputs: tuple[Any, ...]) -> None:
+        maps.append(module.project(*inputs).attend(module.spec.normalizer)[1])
+
+    hooks = [attention.register_forward_pre_hook(weigh) for attention in model.plain_attentions()]
     try:
         with torch.no_grad():
             model(tokens, positions)
@@ -51,14 +48,8 @@ def ablate(model: Decoder, layer: int, head: int) -> Decoder:
 
     Raises ValueError for a layer or a head that is not there, and for a model as `attention_maps` does.
     """
-    _require_softmax(model)
-    for name, value, count in (("layer", layer, model.spec.layers), ("head", head, model.spec.heads)):
-        if not 0 <= value < count:
-            raise ValueError(f"{name} is {value}; allowed is 0 to {count - 1}.")
     without = copy.deepcopy(model)
-    attention = _attention(without, layer)
-    with torch.no_grad():
-        attention.out.weight[:, head * attention.head_dim : (head + 1) * attention.head_dim] = 0
+    surgery.ablate(without, layer, head)
     return without
 
 
@@ -81,41 +72,6 @@ def lookup_share(maps: list[Float[Tensor, "b h s s"]], batch: Batch) -> Float[Te
     return torch.stack(
         [weights[rows, :, batch.at, batch.at - batch.gap + 1].mean((0, 1)) for weights in maps]
     )
-
-
-def _attention(model: Decoder, layer: int) -> Attention:
-    """Return the attention of a layer, from 0."""
-    found = model.layers[layer]
-    assert isinstance(found, Layer)
-    assert isinstance(found.attention, Attention)
-    return found.attention
-
-
-def _weights(
-    attention: Attention, x: Tensor, positions: Tensor, _at: None, documents: Tensor | None = None
-) -> Tensor:
-    """Return the weights of one layer, [b h s s], from the `x`, positions and documents that it is given."""
-    check(attention.pattern, x.shape[1])
-    q, k, q_index, q_positions = attention._queries_keys(x, positions, None, documents)
-    return attend(
-        q,
-        k,
-        k,  # any values: their mixture is not looked at
-        mask=attention._mask(q, k, q_index, documents),
-        bias=attention.encoding.bias(q_positions, positions),
-        scale=attention._scale(),
-        normalizer=attention.spec.normalizer,
-    )[1]
-
-
-def _require_softmax(model: Decoder) -> None:
-    """Raise ValueError unless every layer mixes tokens by softmax attention, computed as it is written."""
-    if model.spec.mixer != Softmax():
-        raise ValueError(f"mixer is {model.spec.mixer}; allowed is {Softmax()}.")
-    for layer in range(model.spec.layers):
-        form = _attention(model, layer).form
-        if form is not None:
-            raise ValueError(f"form of layer {layer} is {form}; allowed is None.")
 
 
 def _require_maps(maps: list[Tensor], length: int) -> None:

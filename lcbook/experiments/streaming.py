@@ -21,8 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lcbook.attention.patterns import Full
-from lcbook.models.decoder import Decoder, Layer
-from lcbook.models.layers import Attention
+from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import NoPosition
 from lcbook.tasks.recall import Batch, KeyValueRecall, distinct
@@ -142,29 +141,17 @@ def kinds_of(model: Decoder) -> Kinds:
     if spec.layers > 1 or spec.position != NoPosition() or not whole or spec.normalizer not in NORMALIZERS:
         allowed = f"one layer of full attention by {' or '.join(NORMALIZERS)} without a position encoding"
         raise ValueError(f"model is of {spec}; allowed is {allowed}.")
-    layer, attention = _parts(model)
+    layer, attention = model.last, model.plain_attentions()[0]
     vocabulary = model.embedding.num_embeddings
     every = torch.arange(vocabulary, device=model.embedding.weight.device)
     pairs = torch.stack(torch.meshgrid(every, every, indexing="ij"), dim=-1).flatten(0, 1)
-    residual = model._embedded(every[:, None])
-    alone = layer.attention_norm(residual)
+    residual = model.embed(every[:, None])
     positions = torch.arange(2, device=every.device)[None]
-    second = attention._queries_keys(layer.attention_norm(model._embedded(pairs)), positions, None)[1][
-        :, :, 1
-    ]
-    queries, first, _, _ = attention._queries_keys(alone, positions[:, :1], None)
-    keys = torch.cat([second, first[:, :, 0]])
-    values = attention._heads(attention.v(alone), attention.groups)[:, :, 0]
+    second = attention.project(layer.attention_norm(model.embed(pairs)), positions).k[:, :, 1]
+    alone = attention.project(layer.attention_norm(residual), positions[:, :1])
+    keys, values = torch.cat([second, alone.k[:, :, 0]]), alone.v[:, :, 0]
     keys, values = (x.repeat_interleave(spec.heads // attention.groups, dim=1) for x in (keys, values))
-    return Kinds(model, keys.transpose(0, 1).contiguous(), queries[:, :, 0], values, residual[:, 0])
-
-
-def _parts(model: Decoder) -> tuple[Layer, Attention]:
-    """Return the one layer of a model, and its attention."""
-    layer = model.layers[0]
-    assert isinstance(layer, Layer)
-    assert isinstance(layer.attention, Attention)
-    return layer, layer.attention
+    return Kinds(model, keys.transpose(0, 1).contiguous(), alone.q[:, :, 0], values, residual[:, 0])
 
 
 @dataclass(frozen=True)
@@ -207,8 +194,8 @@ def _read(
     needles: Int[Tensor, " q"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return logits, log odds, margins and variances of queries that see the kinds `present`, `many` of each."""
-    model, (layer, attention) = kinds.model, _parts(kinds.model)
-    scale = attention._scale()
+    model, attention = kinds.model, kinds.model.plain_attentions()[0]
+    scale = attention.scale()
     queries = kinds.queries[asked] * (scale[:, 0] if isinstance(scale, Tensor) else scale)
     scores = torch.einsum("qhd,hmd->qhm", queries, kinds.keys[:, present]).double()
     seen = many.sum(-1)[:, None, None]
@@ -216,10 +203,8 @@ def _read(
         scores = scores * seen.clamp(min=2).log()
     weights = torch.softmax(scores + many.log()[:, None], dim=-1).to(kinds.values.dtype)
     mixed = torch.einsum("qhm,mhd->qhd", weights, kinds.values[present % len(kinds.residual)]).flatten(1)
-    x = kinds.residual[asked] + attention.out(mixed)
-    if layer.mlp is not None and layer.mlp_norm is not None:
-        x = x + layer.mlp(layer.mlp_norm(x)[None])[0]
-    logits = model.norm(x) @ model.embedding.weight.T
+    x = model.last.finish((kinds.residual[asked] + attention.out(mixed))[None])[0]
+    logits = model.logits(x)
     others = many.scatter_add(1, needles[:, None], -torch.ones_like(many[:, :1]))[:, None]
     needle = scores.gather(2, needles[:, None, None].expand(-1, scores.shape[1], -1))
     odds = needle - torch.logsumexp(scores + others.log(), dim=-1, keepdim=True)

@@ -70,7 +70,10 @@ class Layer(nn.Module):
         """Return the residual stream at the places `at` (all places if None), each document by itself if numbered."""
         within = () if documents is None else (documents,)
         mixed = self.attention(self.attention_norm(x), positions, at, *within)
-        x = mixed + places(x, at)
+        return self.finish(mixed + places(x, at))
+
+    def finish(self, x: Float[Tensor, "b t width"]) -> Float[Tensor, "b t width"]:
+        """Return the residual stream after the MLP, from that after attention."""
         if self.mlp is not None and self.mlp_norm is not None:
             x = x + self.mlp(self.mlp_norm(x))
         return x
@@ -111,19 +114,41 @@ class Decoder(nn.Module):
         None. Raises ValueError if a position lies beyond a learned table.
         """
         if isinstance(self.spec.mixer, RecurrentMemory):
-            x = recurrent_memory(self._embedded(tokens), self.memory, self.spec.mixer.segment, self._whole)
+            x = recurrent_memory(self.embed(tokens), self.memory, self.spec.mixer.segment, self._whole)
             return places(x, at) @ self.embedding.weight.T
-        documents = self._documents(tokens)
-        x, positions = self._before_last(tokens, positions, documents)
-        x = self.layers[-1](x, positions, at, documents)
-        return self.norm(x) @ self.embedding.weight.T
+        x, positions, documents = self.before_last(tokens, positions)
+        return self.logits(self.layers[-1](x, positions, at, documents))
 
-    def _embedded(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s width"]:
+    def embed(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s width"]:
+        """Return the residual stream of tokens before a position encoding adds to it."""
         return self.embedding(tokens) * math.sqrt(self.spec.width)
 
-    def _documents(self, tokens: Int[Tensor, "b s"]) -> Int[Tensor, "b s"] | None:
-        """Return the number of each token's document, counted by the separators up to it; None: all are read as one."""
-        return None if self.spec.separator is None else (tokens == self.spec.separator).cumsum(1)
+    def before_last(
+        self, tokens: Int[Tensor, "b s"], positions: Int[Tensor, "_ s"] | None = None
+    ) -> tuple[Float[Tensor, "b s width"], Int[Tensor, "_ s"], Int[Tensor, "b s"] | None]:
+        """Return the residual stream that enters the last layer, the positions, and the document of each token.
+
+        Documents are numbered by the separators up to a token; None: all are read as one.
+        """
+        if positions is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        separator = self.spec.separator
+        documents = None if separator is None else (tokens == separator).cumsum(1)
+        x = self.encoding.add(self.embed(tokens), positions)
+        for layer in self.layers[:-1]:
+            x = layer(x, positions, None, documents)
+        return x, positions, documents
+
+    def logits(self, x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places vocabulary"]:
+        """Return the next-token logits of a residual stream behind all layers."""
+        return self.norm(x) @ self.embedding.weight.T
+
+    @property
+    def last(self) -> Layer:
+        """The last layer."""
+        layer = self.layers[-1]
+        assert isinstance(layer, Layer)
+        return layer
 
     def _whole(self, x: Float[Tensor, "b s width"]) -> Float[Tensor, "b s width"]:
         """Return the normalized residual stream behind all layers."""
@@ -137,16 +162,11 @@ class Decoder(nn.Module):
     ) -> Bool[Tensor, "_ _ t s"]:
         """Return which keys the last layer's queries at the places `at` see, for each head or for all alike.
 
-        Raises ValueError for a mixer other than softmax attention.
+        Raises ValueError as `plain_attentions`.
         """
-        if self.spec.mixer != Softmax():
-            raise ValueError(f"mixer is {self.spec.mixer}; allowed is {Softmax()}.")
-        documents = self._documents(tokens)
-        x, positions = self._before_last(tokens, positions, documents)
-        last = self.layers[-1]
-        assert isinstance(last, Layer)
-        assert isinstance(last.attention, Attention)
-        return last.attention.seen(last.attention_norm(x), positions, at, documents)
+        attention = self.plain_attentions()[-1]
+        x, positions, documents = self.before_last(tokens, positions)
+        return attention.project(self.last.attention_norm(x), positions, at, documents).mask
 
     def plain_attentions(self) -> list[Attention]:
         """Return the softmax attention of each layer.
@@ -160,20 +180,6 @@ class Decoder(nn.Module):
             if attention.form is not None:
                 raise ValueError(f"form of layer {layer} is {attention.form}; allowed is None.")
         return found
-
-    def _before_last(
-        self,
-        tokens: Int[Tensor, "b s"],
-        positions: Int[Tensor, "_ s"] | None,
-        documents: Int[Tensor, "b s"] | None,
-    ) -> tuple[Float[Tensor, "b s width"], Int[Tensor, "_ s"]]:
-        """Return the residual stream that enters the last layer, and the positions."""
-        if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        x = self.encoding.add(self._embedded(tokens), positions)
-        for layer in self.layers[:-1]:
-            x = layer(x, positions, None, documents)
-        return x, positions
 
 
 def build(spec: ModelSpec, vocabulary: int, seed: int) -> Decoder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +14,7 @@ from lcbook.attention.attend import attend
 from lcbook.attention.backends import Form, attention_by
 from lcbook.attention.delta import additive, delta_rule, gated_delta_rule
 from lcbook.attention.linear import linear_attention
-from lcbook.attention.patterns import TopBlocks, TopK, check, select, visible
+from lcbook.attention.patterns import Pattern, TopBlocks, TopK, check, select, visible
 from lcbook.attention.segments import compressive_memory, segment_attention
 from lcbook.models.mixers import (
     Additive,
@@ -63,8 +65,68 @@ class KeyShift(nn.Module):
         return torch.lerp(before, k, torch.sigmoid(self.logit))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What queries meet in a layer: the seam between projecting tokens and mixing values.
+
+    `q` and `k` are as they are compared, shifted, normed and rotated; `index` has the places of the queries in the
+    sequence, `positions` and `k_positions` what the encoding is told of queries and keys. `shared` is what a remedy's
+    weights rest on beside the scores. `mask` and `bias` are made when they are asked for, as large as the scores: take
+    `rows` of the queries where these are many.
+    """
+
+    q: Float[Tensor, "b h t d"]
+    k: Float[Tensor, "b g s d"]
+    v: Float[Tensor, "b g s e"]
+    index: Int[Tensor, "_ t"]
+    positions: Int[Tensor, "_ t"]
+    k_positions: Int[Tensor, "_ s"]
+    scale: float | Tensor
+    pattern: Pattern
+    encoding: PositionEncoding
+    documents: Int[Tensor, "b s"] | None = None
+    shared: Tensor | None = None
+
+    def rows(self, some: slice) -> Asked:
+        """Return what some of the queries meet."""
+        q, index, positions = self.q[:, :, some], self.index[:, some], self.positions[:, some]
+        return replace(self, q=q, index=index, positions=positions)
+
+    def pieces(self, maps: int = 1) -> Iterator[Asked]:
+        """Yield the queries in blocks, so that `maps` score matrices a head take no more than `SCORES_AT_ONCE`."""
+        block = max(1, SCORES_AT_ONCE // (maps * len(self.q) * self.q.shape[1] * self.k.shape[2]))
+        return (self.rows(slice(start, start + block)) for start in range(0, self.q.shape[2], block))
+
+    @property
+    def mask(self) -> Bool[Tensor, "_ _ t s"]:
+        """Which keys the queries see; one row of heads where all see the same."""
+        if isinstance(self.pattern, TopK | TopBlocks):
+            k = self.k.repeat_interleave(self.q.shape[1] // self.k.shape[1], dim=1)
+            return select(self.pattern, self.q, k, self.index)
+        mask = visible(
+            self.pattern, self.index[..., None], torch.arange(self.k.shape[2], device=self.k.device)
+        )
+        if self.documents is not None:
+            own = self.documents.gather(1, self.index.expand(len(self.documents), -1))
+            mask = mask & (own[..., None] == self.documents[:, None])
+        return mask[:, None]
+
+    @property
+    def bias(self) -> Float[Tensor, "_ h t s"] | None:
+        """What the encoding adds to the scores."""
+        return self.encoding.bias(self.positions, self.k_positions)
+
+    def attend(self, normalizer: str) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b h t s"]]:
+        """Return the mixed values and the weights that mixed them."""
+        return attend(
+            self.q, self.k, self.v, mask=self.mask, bias=self.bias, scale=self.scale, normalizer=normalizer
+        )
+
+
 class Attention(nn.Module):
-    """Causal self-attention with the options of `ModelSpec`."""
+    """Causal self-attention with the options of `ModelSpec`: it projects tokens, then mixes values."""
+
+    maps = 1  # score matrices a head
 
     def __init__(self, spec: ModelSpec, encoding: PositionEncoding, layer: int) -> None:
         super().__init__()
@@ -83,56 +145,39 @@ class Attention(nn.Module):
         self.log_scale = nn.Parameter(torch.full((spec.heads, 1, 1), scale))
         self.log_scale.requires_grad_(spec.qk_norm and spec.learn_scale)
 
-    def _heads(self, x: Float[Tensor, "b t _"], heads: int) -> Float[Tensor, "b h t d"]:
-        return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
-
-    def _queries_keys(
+    def project(
         self,
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
-        at: Int[Tensor, "b t"] | None,
+        at: Int[Tensor, "b t"] | None = None,
         documents: Int[Tensor, "b s"] | None = None,
-    ) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b g s d"], Int[Tensor, "_ t"], Int[Tensor, "_ t"]]:
-        """Return queries and keys as they meet, the queries' places in the sequence, and their positions."""
-        asking = places(x, at)
-        q_index = torch.arange(x.shape[1], device=x.device)[None] if at is None else at
+    ) -> Asked:
+        """Return what the queries at the places `at` (all places if None) meet. `positions` may have one row for all.
+
+        `documents` numbers the document of each token; a query then sees its own alone. Raises ValueError where the
+        pattern does not fit the length.
+        """
+        check(self.pattern, x.shape[1])
+        index = torch.arange(x.shape[1], device=x.device)[None] if at is None else at
         q_positions = positions if at is None else positions.expand(x.shape[0], -1).gather(1, at)
-        q, k = self._heads(self.q(asking), self.spec.heads), self._heads(self.k(x), self.groups)
-        if documents is not None and isinstance(self.shift, KeyShift):
-            k = self.shift(k, first=documents.diff(prepend=documents[:, :1]) != 0)
-        else:
-            k = self.shift(k)
-        if self.spec.qk_norm:
-            q, k = (nn.functional.normalize(z, dim=-1) for z in (q, k))
-        q, k = self.encoding.rotate(q, k, q_positions, positions)
-        return q, k, q_index, q_positions
+        q, k = self._queries_keys(x, positions, at, q_positions, documents)
+        v = self._heads(self.v(x), self.groups)
+        return Asked(
+            q, k, v, index, q_positions, positions, self.scale(), self.pattern, self.encoding, documents
+        )
 
-    def _mask(
-        self,
-        q: Float[Tensor, "b h t d"],
-        k: Float[Tensor, "b g s d"],
-        q_index: Int[Tensor, "_ t"],
-        documents: Int[Tensor, "b s"] | None = None,
-    ) -> Bool[Tensor, "_ _ t s"]:
-        """Return which keys the queries at the places `q_index` see."""
-        if isinstance(self.pattern, TopK | TopBlocks):
-            return select(self.pattern, q, k.repeat_interleave(q.shape[1] // k.shape[1], dim=1), q_index)
-        mask = visible(self.pattern, q_index[..., None], torch.arange(k.shape[2], device=k.device))
-        if documents is not None:
-            own = documents.gather(1, q_index.expand(len(documents), -1))
-            mask = mask & (own[..., None] == documents[:, None])
-        return mask[:, None]
+    def mix(self, asked: Asked) -> Float[Tensor, "b t width"]:
+        """Return the outputs of the queries of `asked`."""
+        mixed = [self.read(piece) for piece in asked.pieces(self.maps)]
+        return self.out(self.finish(torch.cat(mixed, dim=2)).transpose(1, 2).flatten(2))
 
-    def seen(
-        self,
-        x: Float[Tensor, "b s width"],
-        positions: Int[Tensor, "_ s"],
-        at: Int[Tensor, "b t"],
-        documents: Int[Tensor, "b s"] | None = None,
-    ) -> Bool[Tensor, "_ _ t s"]:
-        """Return which keys the queries at the places `at` see (one row of heads where all see the same)."""
-        q, k, q_index, _ = self._queries_keys(x, positions, at, documents)
-        return self._mask(q, k, q_index, documents)
+    def read(self, asked: Asked) -> Float[Tensor, "b h t d"]:
+        """Return the values as the queries of `asked` mix them, all their scores at once."""
+        return asked.attend(self.spec.normalizer)[0]
+
+    def finish(self, mixed: Float[Tensor, "b h t d"]) -> Float[Tensor, "b h t d"]:
+        """Return the outputs of the heads, made of the mixed values."""
+        return mixed
 
     def forward(
         self,
@@ -141,51 +186,44 @@ class Attention(nn.Module):
         at: Int[Tensor, "b t"] | None = None,
         documents: Int[Tensor, "b s"] | None = None,
     ) -> Float[Tensor, "b t width"]:
-        """Return the outputs at the places `at` (all places if None). `positions` may have one row for all.
+        """Return the outputs at the places `at`, as `project` takes them.
 
-        `documents` numbers the document of each token; a query then sees its own alone. Raises ValueError for
-        documents where a `form` computes attention.
+        Raises ValueError as `project`, and for documents where a `form` computes attention.
         """
-        check(self.pattern, x.shape[1])
-        if self.form is not None:
-            if documents is not None:
-                raise ValueError(f"form is {self.form} for a model with a separator; allowed is None.")
-            return self._by_form(self.form, x, positions, at)
-        q, k, q_index, q_positions = self._queries_keys(x, positions, at, documents)
-        v, scale = self._heads(self.v(x), self.groups), self._scale()
-        block = max(1, SCORES_AT_ONCE // (x.shape[0] * self.spec.heads * x.shape[1]))
-        mixed = [
-            attend(
-                q[:, :, rows],
-                k,
-                v,
-                mask=self._mask(q[:, :, rows], k, q_index[:, rows], documents),
-                bias=self.encoding.bias(q_positions[:, rows], positions),
-                scale=scale,
-                normalizer=self.spec.normalizer,
-            )[0]
-            for rows in (slice(start, start + block) for start in range(0, q.shape[2], block))
-        ]
-        return self.out(torch.cat(mixed, dim=2).transpose(1, 2).flatten(2))
+        if self.form is None:
+            return self.mix(self.project(x, positions, at, documents))
+        if documents is not None:
+            raise ValueError(f"form is {self.form} for a model with a separator; allowed is None.")
+        asked = self.project(x, positions)
+        k, v = (z.repeat_interleave(self.spec.heads // self.groups, dim=1) for z in (asked.k, asked.v))
+        mixed = attention_by(self.form)(asked.q * (asked.scale * math.sqrt(self.head_dim)), k, v)
+        return self.out(places(mixed.transpose(1, 2).flatten(2), at))
 
-    def _scale(self) -> float | Tensor:
-        scale = self.log_scale.exp() if self.spec.qk_norm else 1 / math.sqrt(self.head_dim)
-        return scale if self.temper == 1 else scale * self.temper
+    def _heads(self, x: Float[Tensor, "b t _"], heads: int) -> Float[Tensor, "b h t d"]:
+        return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
 
-    def _by_form(
+    def _queries_keys(
         self,
-        form: Form,
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None,
-    ) -> Float[Tensor, "b t width"]:
-        """Return the outputs as `forward` does, attention computed at all places by `form`."""
-        q, k, _, _ = self._queries_keys(x, positions, None)
-        v = self._heads(self.v(x), self.groups)
-        k, v = (z.repeat_interleave(self.spec.heads // self.groups, dim=1) for z in (k, v))
-        mixed = attention_by(form)(q * (self._scale() * math.sqrt(self.head_dim)), k, v)
-        mixed = mixed.transpose(1, 2).flatten(2)
-        return self.out(places(mixed, at))
+        q_positions: Int[Tensor, "_ t"],
+        documents: Int[Tensor, "b s"] | None,
+    ) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b g s d"]]:
+        """Return queries and keys as they meet."""
+        q, k = self._heads(self.q(places(x, at)), self.spec.heads), self._heads(self.k(x), self.groups)
+        if documents is not None and isinstance(self.shift, KeyShift):
+            k = self.shift(k, first=documents.diff(prepend=documents[:, :1]) != 0)
+        else:
+            k = self.shift(k)
+        if self.spec.qk_norm:
+            q, k = (nn.functional.normalize(z, dim=-1) for z in (q, k))
+        return self.encoding.rotate(q, k, q_positions, positions)
+
+    def scale(self) -> float | Tensor:
+        """Return what scores are multiplied by: one number, or one for each head."""
+        scale = self.log_scale.exp() if self.spec.qk_norm else 1 / math.sqrt(self.head_dim)
+        return scale if self.temper == 1 else scale * self.temper
 
 
 class Recurrence(nn.Module):
@@ -280,11 +318,11 @@ class SegmentedAttention(Attention):
             late = x.detach()  # by what it was computed earlier, the next segment sees this one
             q, k, k_late = self._queries_keys_late(x, late, segment)
             before = (k_late, self._heads(self.v(late), self.groups))
-            read = segment_attention(q, k, v, segment=segment, before=before, scale=self._scale())
+            read = segment_attention(q, k, v, segment=segment, before=before, scale=self.scale())
         else:
-            q, k, _, _ = self._queries_keys(x, positions, None)
-            inside = segment_attention(q, k, v, segment=segment, scale=self._scale())
-            scale = self._scale() if self.spec.qk_norm else 1.0
+            q, k = self._queries_keys(x, positions, None, positions, None)
+            inside = segment_attention(q, k, v, segment=segment, scale=self.scale())
+            scale = self.scale() if self.spec.qk_norm else 1.0
             memory = compressive_memory(q * scale, k * scale, v, segment=segment, delta=self.mixer.delta)
             assert self.gate is not None
             read = torch.lerp(inside, memory, torch.sigmoid(self.gate))

@@ -8,6 +8,7 @@ maps have in common, selective attention lets tokens strike out earlier ones.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -15,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lcbook.attention.normalizers import sink_softmax
-from lcbook.models import layers
-from lcbook.models.layers import DECAY_AT_START, Attention, places
+from lcbook.models.layers import DECAY_AT_START, Asked, Attention, places
 from lcbook.models.mixers import Attending, Differential, ForgettingGate, LearnedSink, Selective
 from lcbook.models.positions import PositionEncoding
 from lcbook.models.spec import ModelSpec
@@ -69,65 +69,45 @@ def lambda_at_start(mixer: Differential, layer: int) -> float:
 
 
 class Remedied(Attention):
-    """Causal attention over all keys; a subclass says how scores become weights, and what becomes of the outputs."""
+    """Causal attention over all keys; a subclass says how scores become weights, and what becomes of the outputs.
 
-    maps = 1  # score matrices a head
+    `ModelSpec` allows no `documents` here.
+    """
 
-    def forward(
+    def project(
         self,
         x: Float[Tensor, "b s width"],
         positions: Int[Tensor, "_ s"],
         at: Int[Tensor, "b t"] | None = None,
         documents: Int[Tensor, "b s"] | None = None,
-    ) -> Float[Tensor, "b t width"]:
-        """Return the outputs at the places `at` (all places if None); `ModelSpec` allows no `documents` here."""
-        assert documents is None
-        q, k, q_index, _ = self._queries_keys(x, positions, at)
-        v, shared = self._heads(self.v(x), self.groups), self._shared(x, positions, k)
-        block = max(1, layers.SCORES_AT_ONCE // (x.shape[0] * self.maps * self.spec.heads * x.shape[1]))
-        mixed = [
-            self._weights(q[:, :, rows], k, q_index[:, rows], shared) @ v
-            for rows in (slice(start, start + block) for start in range(0, q.shape[2], block))
-        ]
-        return self.out(self._finish(torch.cat(mixed, dim=2)).transpose(1, 2).flatten(2))
+    ) -> Asked:
+        """Return what the queries at the places `at` (all places if None) meet, and what their weights share."""
+        asked = super().project(x, positions, at, documents)
+        return replace(asked, shared=self.share(x, asked.k))
 
-    def _scores(
-        self,
-        q: Float[Tensor, "b h t d"],
-        k: Float[Tensor, "b h s d"],
-        q_index: Int[Tensor, "_ t"],
-        scale: float | Tensor,
-        bias: Float[Tensor, "b _ t s"] | None = None,
-    ) -> Float[Tensor, "b h t s"]:
-        """Return scale * q k^T + bias, -inf where a key comes after the query."""
-        scores = (q * scale) @ k.transpose(-1, -2)
-        if bias is not None:
-            scores += bias
-        mask = self._mask(q, k, q_index)
-        scores += torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(
-            ~mask, -torch.inf
-        )
-        return scores
+    def read(self, asked: Asked) -> Float[Tensor, "b h t d"]:
+        """Return the values as the queries of `asked` mix them, all their scores at once."""
+        return self.weigh(asked) @ asked.v
 
-    def _shared(
-        self, x: Float[Tensor, "b s width"], positions: Int[Tensor, "_ s"], k: Float[Tensor, "b h s d"]
-    ) -> Tensor | None:
+    def share(self, x: Float[Tensor, "b s width"], k: Float[Tensor, "b h s d"]) -> Tensor | None:
         """Return what the weights of all queries rest on beside their scores, computed once."""
         return None
 
-    def _weights(
-        self,
-        q: Float[Tensor, "b h t d"],
-        k: Float[Tensor, "b h s d"],
-        q_index: Int[Tensor, "_ t"],
-        shared: Tensor | None,
-    ) -> Float[Tensor, "b h t s"]:
-        """Return the weights by which the queries at the places `q_index` mix the values."""
+    def weigh(self, asked: Asked) -> Float[Tensor, "b h t s"]:
+        """Return the weights by which the queries of `asked` mix the values."""
         raise NotImplementedError
 
-    def _finish(self, mixed: Float[Tensor, "b h t d"]) -> Float[Tensor, "b h t d"]:
-        """Return the outputs of the heads, made of the mixed values."""
-        return mixed
+
+def scores_of(asked: Asked, bias: Float[Tensor, "b _ t s"] | None = None) -> Float[Tensor, "b h t s"]:
+    """Return scale * q k^T + bias, -inf where a query does not see the key."""
+    scores = (asked.q * asked.scale) @ asked.k.transpose(-1, -2)
+    if bias is not None:
+        scores += bias
+    mask = asked.mask
+    scores += torch.zeros(mask.shape, dtype=scores.dtype, device=scores.device).masked_fill_(
+        ~mask, -torch.inf
+    )
+    return scores
 
 
 class SinkAttention(Remedied):
@@ -140,8 +120,8 @@ class SinkAttention(Remedied):
         super().__init__(spec, encoding, layer)
         self.sink = nn.Parameter(torch.zeros(spec.heads, 1, 1))
 
-    def _weights(self, q: Tensor, k: Tensor, q_index: Tensor, shared: Tensor | None) -> Tensor:
-        return sink_softmax(self._scores(q, k, q_index, self._scale()), -1, sink=self.sink)
+    def weigh(self, asked: Asked) -> Tensor:
+        return sink_softmax(scores_of(asked), -1, sink=self.sink)
 
 
 class ForgettingAttention(Remedied):
@@ -157,13 +137,13 @@ class ForgettingAttention(Remedied):
         nn.init.zeros_(self.gates.weight)
         nn.init.constant_(self.gates.bias, DECAY_AT_START)
 
-    def _shared(self, x: Tensor, positions: Tensor, k: Tensor) -> Tensor:
+    def share(self, x: Tensor, k: Tensor) -> Tensor:
         return nn.functional.logsigmoid(self.gates(x)).transpose(1, 2)
 
-    def _weights(self, q: Tensor, k: Tensor, q_index: Tensor, shared: Tensor | None) -> Tensor:
-        assert shared is not None
-        bias = forgetting_bias(shared, q_index.expand(len(q), -1))
-        return torch.softmax(self._scores(q, k, q_index, self._scale(), bias), -1)
+    def weigh(self, asked: Asked) -> Tensor:
+        assert asked.shared is not None
+        bias = forgetting_bias(asked.shared, asked.index.expand(len(asked.q), -1))
+        return torch.softmax(scores_of(asked, bias), -1)
 
 
 class DifferentialAttention(Remedied):
@@ -191,15 +171,15 @@ class DifferentialAttention(Remedied):
         first, second = self.lambdas.prod(1).sum(-1).exp()
         return first - second + self.start
 
-    def _weights(self, q: Tensor, k: Tensor, q_index: Tensor, shared: Tensor | None) -> Tensor:
-        scale = self._scale() if self.spec.qk_norm else math.sqrt(2 / self.head_dim)
+    def weigh(self, asked: Asked) -> Tensor:
+        scale = asked.scale if self.spec.qk_norm else math.sqrt(2 / self.head_dim)
         scores = []
-        for half in zip(q.chunk(2, -1), k.chunk(2, -1), strict=True):
-            asking, asked = (nn.functional.normalize(z, dim=-1) if self.spec.qk_norm else z for z in half)
-            scores.append(self._scores(asking, asked, q_index, scale))
+        for half in zip(asked.q.chunk(2, -1), asked.k.chunk(2, -1), strict=True):
+            q, k = (nn.functional.normalize(z, dim=-1) if self.spec.qk_norm else z for z in half)
+            scores.append(scores_of(replace(asked, q=q, k=k, scale=scale)))
         return differential(scores[0], scores[1], self.lam())
 
-    def _finish(self, mixed: Tensor) -> Tensor:
+    def finish(self, mixed: Tensor) -> Tensor:
         return self.norm(mixed) * (1 - self.start)
 
 
@@ -210,18 +190,18 @@ class SelectiveAttention(Remedied):
     Source: Leviathan et al. 2024, arXiv 2410.02703, section 3.
     """
 
-    def _shared(self, x: Tensor, positions: Tensor, k: Tensor) -> Tensor:
+    def share(self, x: Tensor, k: Tensor) -> Tensor:
         q = nn.functional.linear(x, self.q.weight[: self.head_dim])
         if self.spec.qk_norm:
             q = nn.functional.normalize(q, dim=-1)
-        scale = self._scale()
+        scale = self.scale()
         first = scale[0] if isinstance(scale, Tensor) else scale
         return selection((q * first) @ k[:, 0].transpose(-1, -2))
 
-    def _weights(self, q: Tensor, k: Tensor, q_index: Tensor, shared: Tensor | None) -> Tensor:
-        assert shared is not None
-        masked = places(shared, q_index.expand(len(q), -1))
-        return torch.softmax(self._scores(q, k, q_index, self._scale(), -masked[:, None]), -1)
+    def weigh(self, asked: Asked) -> Tensor:
+        assert asked.shared is not None
+        masked = places(asked.shared, asked.index.expand(len(asked.q), -1))
+        return torch.softmax(scores_of(asked, -masked[:, None]), -1)
 
 
 def remedied(spec: ModelSpec, encoding: PositionEncoding, layer: int, mixer: Attending) -> Remedied:

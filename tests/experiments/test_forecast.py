@@ -148,10 +148,9 @@ def test_the_mean_of_the_haystack_worked_by_hand():
     (ours,) = mixtures(model, lambda: forecast(model, task, [73], at=30, questions=80, seed=5))
     attention = model.layers[0].attention
     with torch.no_grad():
-        x = model.layers[0].attention_norm(model._embedded(batch.tokens))
-        q, k, _, _ = attention._queries_keys(x, torch.arange(30)[None], None)
-        v = attention._heads(attention.v(x), 2)
-        q = q * attention._scale()
+        x = model.layers[0].attention_norm(model.embed(batch.tokens))
+        asked = attention.project(x, torch.arange(30)[None])
+        q, k, v = asked.q * asked.scale, asked.k, asked.v
     hay = task.haystack(batch)
     for text in (0, 17, 39):
         for question, at in enumerate(batch.at[text].tolist()):

@@ -75,10 +75,10 @@ def drawn(task, length, seed, piece=2**20):
 def dense_scores(model, tokens):
     """Return the scores of all heads as the softmax gets them, [b h s s]; not causal, and without log n."""
     attention = model.layers[0].attention
-    x = model.layers[0].attention_norm(model._embedded(tokens))
-    q, k, _, _ = attention._queries_keys(x, torch.arange(tokens.shape[1])[None], None)
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-    return (q * attention._scale()) @ k.transpose(-1, -2)
+    x = model.layers[0].attention_norm(model.embed(tokens))
+    asked = attention.project(x, torch.arange(tokens.shape[1])[None])
+    k = asked.k.repeat_interleave(asked.q.shape[1] // asked.k.shape[1], dim=1)
+    return (asked.q * asked.scale) @ k.transpose(-1, -2)
 
 
 # Answers ----------------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def test_the_start_looks_back_and_can_be_exported():
     _check_spec(model)
     tokens = torch.randint(len(vocabulary()), (1, 40), generator=torch.Generator().manual_seed(0))
     layer = model.layers[0]
-    x = layer.attention_norm(model._embedded(tokens))
-    q, k, _, _ = layer.attention._queries_keys(x, torch.arange(40)[None], None)
+    asked = layer.attention.project(layer.attention_norm(model.embed(tokens)), torch.arange(40)[None])
+    q, k = asked.q, asked.k
     scores = (q @ k.mT).masked_fill(torch.ones(40, 40).triu(1).bool(), -1e9) / q.shape[-1] ** 0.5
     for head in range(3):
         assert (scores[0, head, 8:].argmax(-1) == torch.arange(8, 40) - head - 1).float().mean() > 0.6

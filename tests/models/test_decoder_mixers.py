@@ -161,7 +161,7 @@ def test_transformer_xl_streams_from_what_it_keeps(layers):
     held, parts = [None] * layers, []
     with torch.no_grad():
         for part in tokens.split(5, 1):
-            x = model._embedded(part)
+            x = model.embed(part)
             for i, layer in enumerate(model.layers):
                 read = x if held[i] is None else torch.cat([held[i], x], 1)
                 held[i], x = x, layer(read, torch.arange(read.shape[1])[None])[:, -x.shape[1] :]

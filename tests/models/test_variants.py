@@ -156,8 +156,8 @@ def test_gradients_of_the_forms():
 def test_forgetting_is_that_of_flash_linear_attention(options):
     """Their plain version takes the same queries, keys and gates; it computes in float32."""
     layer, (x, positions) = layer_of(ForgettingGate(), **options), text()
-    q, k, _, _ = layer._queries_keys(x, positions, None)
-    q, k, v = (z.transpose(1, 2) for z in (q * layer._scale(), k, layer._heads(layer.v(x), 3)))
+    asked = layer.project(x, positions)
+    q, k, v = (z.transpose(1, 2) for z in (asked.q * asked.scale, asked.k, asked.v))
     log_f = torch.nn.functional.logsigmoid(x @ layer.gates.weight.T + layer.gates.bias)
     theirs = layer.out(naive_forgetting()(q, k, v, log_f, scale=1.0).flatten(2).double())
     torch.testing.assert_close(layer(x, positions), theirs, atol=1e-5, rtol=1e-4)
@@ -167,10 +167,10 @@ def test_forgetting_is_that_of_flash_linear_attention(options):
 def test_sink_is_that_of_gpt_oss(options):
     """transformers puts the sink beside the scores and drops its weight; attention is computed by its code."""
     layer, (x, positions) = layer_of(LearnedSink(), **options), text()
-    q, k, _, _ = layer._queries_keys(x, positions, None)
+    asked = layer.project(x, positions)
     module = SimpleNamespace(sinks=layer.sink.flatten(), num_key_value_groups=1, training=False)
     mask = torch.zeros(LENGTH, LENGTH, dtype=torch.float64).masked_fill(~causal(LENGTH), -math.inf)
-    scaled = (q * layer._scale(), k, layer._heads(layer.v(x), 3), mask[None, None])
+    scaled = (asked.q * asked.scale, asked.k, asked.v, mask[None, None])
     theirs, _ = eager_attention_forward(module, *scaled, scaling=1.0)
     assert_same(layer(x, positions), layer.out(theirs.flatten(2)), [x, layer.sink, layer.k.weight])
 
@@ -203,26 +203,26 @@ def test_difference_is_that_of_diffllama(depth):
 def test_selective_attention_is_that_of_the_paper(options):
     """The steps of the paper's listing, with one full matrix for each head."""
     layer, (x, positions) = layer_of(Selective(), **options), text()
-    q, k, _, _ = layer._queries_keys(x, positions, None)
-    logits = (q * layer._scale()) @ k.mT
+    asked = layer.project(x, positions)
+    logits = (asked.q * asked.scale) @ asked.k.mT
     logits = logits.masked_fill(~causal(LENGTH), -math.inf)
     chosen = logits[:, 0].relu() * (1 - torch.eye(LENGTH)) * (torch.arange(LENGTH) > 0)
     chosen = chosen.roll(1, -2) * (torch.arange(LENGTH) > 0)[:, None]
     masked = chosen.cumsum(-2)
     assert masked[:, -1].count_nonzero() > LENGTH
     weights = torch.softmax(logits - masked[:, None], -1)
-    theirs = layer.out((weights @ layer._heads(layer.v(x), 3)).transpose(1, 2).flatten(2))
+    theirs = layer.out((weights @ asked.v).transpose(1, 2).flatten(2))
     assert_same(layer(x, positions), theirs, [x, layer.q.weight, layer.k.weight])
 
 
 def test_halves_of_unit_length_have_the_learned_scale():
     layer, (x, positions) = layer_of(Differential(), key_shift=False), text()
-    q, k = (layer._heads(project(x), 3) for project in (layer.q, layer.k))
+    q, k, v = (project(x).unflatten(-1, (3, 14)).transpose(1, 2) for project in (layer.q, layer.k, layer.v))
     first, second = (
-        attend(normalize(a, dim=-1), normalize(b, dim=-1), b, mask=causal(LENGTH), scale=layer._scale())[1]
+        attend(normalize(a, dim=-1), normalize(b, dim=-1), b, mask=causal(LENGTH), scale=layer.scale())[1]
         for a, b in zip(q.split(7, -1), k.split(7, -1), strict=True)
     )
-    mixed = (first - layer.lam() * second) @ layer._heads(layer.v(x), 3)
+    mixed = (first - layer.lam() * second) @ v
     normed = mixed / (mixed.square().mean(-1, keepdim=True) + 1e-5).sqrt() * layer.norm.weight * (1 - 0.2)
     assert_same(layer(x, positions), layer.out(normed.transpose(1, 2).flatten(2)), [x, layer.lambdas])
 
@@ -249,9 +249,10 @@ def test_without_lambda_the_first_halves_attend():
     layer, (x, positions) = layer_of(Differential(start=0), qk_norm=False), text()
     with torch.no_grad():
         layer.lambdas.zero_()
-    q, k, _, _ = layer._queries_keys(x, positions, None)
-    read, _ = attend(q[..., :7], k[..., :7], layer._heads(layer.v(x), 3)[..., :7], mask=causal(LENGTH))
-    rest, _ = attend(q[..., :7], k[..., :7], layer._heads(layer.v(x), 3)[..., 7:], mask=causal(LENGTH))
+    asked = layer.project(x, positions)
+    q, k = asked.q[..., :7], asked.k[..., :7]
+    read, _ = attend(q, k, asked.v[..., :7], mask=causal(LENGTH))
+    rest, _ = attend(q, k, asked.v[..., 7:], mask=causal(LENGTH))
     expected = layer.norm(torch.cat([read, rest], -1))
     torch.testing.assert_close(layer(x, positions), layer.out(expected.transpose(1, 2).flatten(2)))
 
@@ -273,14 +274,14 @@ def test_blocks_of_queries_change_nothing(monkeypatch, mixer, at):
     layer, (x, positions) = layer_of(mixer), text()
     whole = layer(x, positions, at)
     largest = []
-    weights = layer._weights
+    weights = layer.weigh
 
     def spied(*arguments):
         found = weights(*arguments)
         largest.append(layer.maps * found.numel())
         return found
 
-    monkeypatch.setattr(layer, "_weights", spied)
+    monkeypatch.setattr(layer, "weigh", spied)
     for rows in (1, 3):
         largest.clear()
         monkeypatch.setattr(layers_module, "SCORES_AT_ONCE", rows * layer.maps * 2 * 3 * LENGTH + 1)
@@ -304,9 +305,8 @@ def test_future_edits_leave_the_past_unchanged(mixer, options):
 @every_mixer
 def test_what_a_row_of_weights_sums_to(mixer):
     layer, (x, positions) = layer_of(mixer), text()
-    q, k, q_index, _ = layer._queries_keys(x, positions, None)
     with torch.no_grad():
-        weights = layer._weights(q, k, q_index, layer._shared(x, positions, k))
+        weights = layer.weigh(layer.project(x, positions))
     assert weights.shape == (2, 3, LENGTH, LENGTH)
     assert not weights.triu(1).any()
     sums = weights.sum(-1)
