@@ -349,8 +349,7 @@ class LedgerTable:
             for run in runs:
                 detail = f"<br>{escape(row[f'{run}effect'])}<br>{escape(row[f'{run}date'])}"
                 cells.append(_badge(row[f"{run}verdict"]) + detail if row[f"{run}verdict"] else "not run")
-            widths = ["min-width:14em"] + ["min-width:8em"] * len(runs)
-            cell = "".join(f'<td style="{edge};{w}">{c}</td>' for c, w in zip(cells, widths, strict=True))
+            cell = "".join(f'<td style="{edge}">{text}</td>' for text in cells)
             lines.append(f"<tr>{cell}</tr>")
         head = "".join(f'<th scope="col" style="{edge}">{text}</th>' for text in heads)
         return (

@@ -11,7 +11,7 @@ if (n > 7) {
 }
 const lines = Math.ceil(n / columns), line_of = (k) => Math.floor(k / columns), x = (k) => (k % columns) + 0.14;
 const foot = (k) => line_of(k) + 0.74, tip = (k, w) => foot(k) - 0.5 * w, seen = places.slice(0, query + 1);
-const t = draw.panel({ title: `From “${tokens[query]}” at place ${query}`, ylabel: "weight on each token, a grey bar is 1; same token in orange", x: [0, columns], y: [lines, 0], bare: true });
+const t = draw.panel({ title: `From “${tokens[query]}” at place ${query}`, ylabel: "weight on each token (grey: 1; same token: orange)", x: [0, columns], y: [lines, 0], bare: true });
 t.bars(seen.map(x), seen.map(foot), seen.map((k) => tip(k, 1)), 0.72).bars(seen.map(x), seen.map(foot), seen.map((k) => tip(k, weight(query, k))), 0.72, "b");
 for (const k of places) {
   t.note(x(k) + 0.36, line_of(k) + 0.95, tokens[k], "middle", k > query ? "o" : tokens[k] === tokens[query] ? "q" : "");
