@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 
 from lcbook import runtime, stats, store
@@ -34,6 +34,14 @@ LOOKS = {
     "inconclusive": ("?", "#5f5f5f"),
     "not judged": ("–", "#5f5f5f"),
 }
+WHAT = ("verdict", "effect", "date")  # what the ledger says of each run
+PAGES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+PAGES.globals["looks"] = LOOKS
 
 
 @dataclass(frozen=True)
@@ -164,12 +172,26 @@ class Verdict:
         """Return id and verdict alone: the line that a rerun must reproduce."""
         return f"{self.claim.id} {self.verdict}"
 
+    @property
+    def measured(self) -> str:
+        """The effect with its interval and unit, such as "20 [17, 23] tokens"."""
+        return f"{self.effect} {self.claim.unit}".strip()
+
+    @property
+    def where(self) -> str:
+        """How many seeds were measured, and on which device, at which scale and when."""
+        plural = "" if self.seeds == 1 else "s"
+        return f"{self.seeds} seed{plural}, {self.device}, {self.scale} scale, {self.date}"
+
     def _repr_html_(self) -> str:
         return Card(self)._repr_html_()
 
     def beside(self, *references: Verdict) -> Card:
-        """Return this verdict's card with reference verdicts beside it."""
-        return Card(self, references)
+        """Return this verdict's card with those of the reference verdicts beside it that judge the same claim.
+
+        A claim is the same with its sentence, factor, test, threshold and unit: what was said otherwise is stale.
+        """
+        return Card(self, tuple(one for one in references if one.claim == self.claim))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a flat-typed dict that strict JSON can hold; infinite ends become strings."""
@@ -192,7 +214,7 @@ class Verdict:
             found = Estimate(value, low, high, effect["censored"])
             text = {name: str(record[name]) for name in ("verdict", "scale", "device", "date")}
             return cls(claim=made, effect=found, seeds=int(record["seeds"]), **text)
-        except (KeyError, TypeError, AttributeError) as problem:
+        except (KeyError, TypeError, AttributeError, OverflowError) as problem:
             raise ValueError(
                 f"record is no stored verdict ({problem!r}); allowed is what to_dict returns."
             ) from problem
@@ -209,117 +231,77 @@ class Card:
         return repr(self.live)
 
     def _repr_html_(self) -> str:
-        live, made = self.live, self.live.claim
-        color = LOOKS[live.verdict][1]
-        facts = [
-            ("effect", f"<strong>{_effect(live)}</strong> (claimed: {escape(made.threshold)})"),
-            ("test", escape(made.test)),
-            ("run", _where(live)),
-        ]
-        for other in self.references:
-            facts.append(("reference", f"{_badge(other.verdict)} {_effect(other)}<br>{_where(other)}"))
-        rows = "".join(
-            f'<div style="display:flex;gap:.6em;margin-top:.25em"><span style="flex:0 0 5.2em">{name}</span>'
-            f'<span style="flex:1;min-width:0">{text}</span></div>'
-            for name, text in facts
-        )
-        label = f"Claim {escape(made.id)}: {live.verdict}"
-        frame = f"border:1px solid rgba(128,128,128,.55);border-left:.4em solid {color};border-radius:4px"
-        head = f"<strong>{escape(made.id)}</strong>{_badge(live.verdict)}<span>{escape(made.factor)}</span>"
-        return (
-            f'<div role="group" aria-label="{label}" style="max-width:44em;margin:.8em 0;'
-            f'padding:.7em .9em;{frame};color:inherit;font-size:.95em;overflow-wrap:anywhere">'
-            f'<div style="display:flex;flex-wrap:wrap;gap:.5em;align-items:baseline">{head}</div>'
-            f'<div style="margin:.35em 0">{escape(made.sentence)}</div>{rows}</div>'
-        )
+        return _drawn("card", self.live, self.references)
 
 
-def card(live: Verdict, references: Sequence[Verdict | Mapping[str, Any]] = ()) -> Card:
-    """Return the card of a live verdict beside references (verdicts or stored dicts) of the same claim.
-
-    References of other claims are left out, so a whole file of them may be passed.
-    """
-    read = [r if isinstance(r, Verdict) else Verdict.from_dict(r) for r in references]
-    return Card(live, tuple(r for r in read if r.claim.id == live.claim.id))
-
-
-def _badge(verdict: str) -> str:
-    symbol, color = LOOKS[verdict]
-    return (
-        f'<span style="white-space:nowrap;background:{color};color:#fff;border-radius:3px;padding:.05em .5em;'
-        f'font-weight:600"><span aria-hidden="true">{symbol}</span> {verdict}</span>'
-    )
-
-
-def _effect(verdict: Verdict) -> str:
-    return escape(f"{verdict.effect} {verdict.claim.unit}".strip())
-
-
-def _where(verdict: Verdict) -> str:
-    plural = "" if verdict.seeds == 1 else "s"
-    return escape(f"{verdict.seeds} seed{plural}, {verdict.device}, {verdict.scale} scale, {verdict.date}")
+def _drawn(macro: str, *values: Any) -> str:
+    return str(getattr(PAGES.get_template("cards.html").module, macro)(*values))
 
 
 def record(verdict: Verdict, chapter: str) -> Path:
     """Write a live verdict to `<cache>/claims/<scale>/<id>.json`, atomically, and return the path."""
     path = runtime.cache_dir() / "claims" / verdict.scale / f"{verdict.claim.id}.json"
-    store.save_json(path, verdict.to_dict() | {"chapter": chapter})
+    about = {"chapter": chapter, "compute_version": store.COMPUTE_VERSION}
+    store.save_json(path, verdict.to_dict() | about)
     return path
 
 
-def _read(path: Path) -> tuple[Verdict, str] | None:
-    """Return the verdict and chapter of a ledger file; a damaged one is named in a warning and skipped."""
-    try:
-        body = store.load_json(path)
-        verdict = Verdict.from_dict(body)
-        if verdict.claim.id != path.stem:
-            raise ValueError(f"It holds claim {verdict.claim.id}.")
-        return verdict, str(body.get("chapter", ""))
-    except ValueError as problem:
-        warnings.warn(f"Skipped the damaged ledger file {path}: {problem}", stacklevel=3)
-        return None
+def _recorded() -> list[tuple[Verdict, str]]:
+    """Return the verdicts of this scale and version of the computation, with their chapters.
+
+    A file that cannot be read, is damaged, or holds another claim is named in a warning and skipped.
+    """
+    found = []
+    for path in sorted((runtime.cache_dir() / "claims" / runtime.scale()).glob("*.json")):
+        try:
+            body = store.load_json(path)
+            verdict = Verdict.from_dict(body)
+            if (verdict.claim.id, verdict.scale) != (path.stem, runtime.scale()):
+                raise ValueError(f"It holds claim {verdict.claim.id} at {verdict.scale} scale.")
+        except (OSError, ValueError) as problem:
+            warnings.warn(f"Skipped the damaged ledger file {path}: {problem}", stacklevel=3)
+            continue
+        if body.get("compute_version") == store.COMPUTE_VERSION:
+            found.append((verdict, str(body.get("chapter", ""))))
+    return found
+
+
+def restored(records: Iterable[Mapping[str, Any]]) -> list[tuple[Verdict, str]]:
+    """Return stored verdicts (`Verdict.to_dict`, optionally with `chapter`) with their chapters.
+
+    A damaged one is named in a warning and skipped.
+    """
+    found = []
+    for number, stored in enumerate(records):
+        try:
+            found.append((Verdict.from_dict(stored), str(stored.get("chapter", ""))))
+        except ValueError as problem:
+            warnings.warn(f"Skipped the damaged reference record {number}: {problem}", stacklevel=3)
+    return found
 
 
 def ledger(references: Iterable[Mapping[str, Any]] = ()) -> pd.DataFrame:
     """Return one row per claim: live verdict and effect of this scale, and those of each reference device.
 
-    `references` are stored verdicts (`Verdict.to_dict`, optionally with `chapter`). Columns: chapter, id,
-    factor, sentence, verdict, effect, date, then "<device> verdict", "<device> effect" and "<device> date";
-    an empty text where nothing was measured. Of several records of one claim on one device the latest counts.
-    Damaged files and records are named in a warning and skipped.
+    `references` are stored verdicts as `restored` reads them. Columns: chapter, id, factor, sentence, verdict, effect,
+    date, then "<device> verdict", "<device> effect" and "<device> date"; an empty text where nothing was measured.
+    Of several records of one claim on one device the latest counts. The live verdict says what is claimed (without
+    one, the latest reference): a reference of another sentence, test or threshold is stale and left out.
     """
+    latest = sorted(restored(references), key=lambda found: found[0].date, reverse=True)
+    found = [("", *one) for one in _recorded()] + [(f"{one[0].device} ", *one) for one in latest]
     rows: dict[str, dict[str, Any]] = {}
-    devices: set[str] = set()
-
-    def add(verdict: Verdict, chapter: str, prefix: str) -> None:
+    said: dict[str, Claim] = {}
+    for run, verdict, chapter in found:
         made = verdict.claim
-        row = rows.setdefault(made.id, {"id": made.id})
-        row.setdefault("factor", made.factor)
-        row.setdefault("sentence", made.sentence)
-        row["chapter"] = row.get("chapter") or chapter
-        if verdict.date >= row.get(f"{prefix}date", ""):
-            effect = f"{verdict.effect} {made.unit}".strip()
-            row |= {
-                f"{prefix}verdict": verdict.verdict,
-                f"{prefix}effect": effect,
-                f"{prefix}date": verdict.date,
-            }
-
-    for path in sorted((runtime.cache_dir() / "claims" / runtime.scale()).glob("*.json")):
-        found = _read(path)
-        if found:
-            add(*found, "")
-    for number, stored in enumerate(references):
-        try:
-            verdict = Verdict.from_dict(stored)
-        except ValueError as problem:
-            warnings.warn(f"Skipped the damaged reference record {number}: {problem}", stacklevel=2)
-            continue
-        devices.add(verdict.device)
-        add(verdict, str(stored.get("chapter", "")), f"{verdict.device} ")
-    what = ("verdict", "effect", "date")
-    columns = ["chapter", "id", "factor", "sentence", *what]
-    columns += [f"{device} {name}" for device in sorted(devices) for name in what]
+        if said.setdefault(made.id, made) == made:
+            row = rows.setdefault(made.id, {"id": made.id, "factor": made.factor, "sentence": made.sentence})
+            row["chapter"] = row.get("chapter") or chapter
+            if f"{run}verdict" not in row:
+                values = (verdict.verdict, verdict.measured, verdict.date)
+                row |= {f"{run}{name}": value for name, value in zip(WHAT, values, strict=True)}
+    runs = ["", *sorted({run for run, *_ in found if run})]
+    columns = ["chapter", "id", "factor", "sentence", *(run + name for run in runs for name in WHAT)]
     ordered = sorted(rows.values(), key=lambda row: (row["chapter"], _natural(row["id"])))
     return pd.DataFrame([{name: row.get(name, "") for name in columns} for row in ordered], columns=columns)
 
@@ -339,30 +321,13 @@ class LedgerTable:
         return "\n".join(f"{name} {verdict or 'not run'}" for name, verdict in rows)
 
     def _repr_html_(self) -> str:
-        edge = "padding:.35em .6em;border-bottom:1px solid #8888;text-align:left;vertical-align:top"
-        runs = [name[: -len("verdict")] for name in self.frame.columns if name.endswith("verdict")]
-        heads = ["claim", *(escape(run.strip()) or "live" for run in runs)]
-        lines = []
-        for row in self.frame.to_dict("records"):
-            factor, sentence = escape(row["factor"]), escape(row["sentence"])
-            cells = [f"<strong>{escape(row['id'])}</strong> {factor}<br>{sentence}"]
-            for run in runs:
-                detail = f"<br>{escape(row[f'{run}effect'])}<br>{escape(row[f'{run}date'])}"
-                cells.append(_badge(row[f"{run}verdict"]) + detail if row[f"{run}verdict"] else "not run")
-            cell = "".join(f'<td style="{edge}">{text}</td>' for text in cells)
-            lines.append(f"<tr>{cell}</tr>")
-        head = "".join(f'<th scope="col" style="{edge}">{text}</th>' for text in heads)
-        return (
-            '<div role="region" aria-label="Ledger of claims" tabindex="0" style="overflow-x:auto">'
-            '<table style="border-collapse:collapse;color:inherit;font-size:.9em">'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-        )
+        runs = [name.removesuffix("verdict") for name in self.frame.columns if name.endswith("verdict")]
+        return _drawn("ledger", self.frame.to_dict("records"), runs)
 
 
 def ledger_html(frame: pd.DataFrame) -> LedgerTable:
     """Return the frame of `ledger` as a table that a notebook draws. Raises ValueError for another frame."""
-    needed = ("id", "factor", "sentence", "verdict", "effect", "date")
-    missing = [name for name in needed if name not in frame.columns]
+    missing = [name for name in ("id", "factor", "sentence", *WHAT) if name not in frame.columns]
     if missing:
         raise ValueError(f"frame lacks the columns {missing}; allowed is a frame made by ledger().")
     return LedgerTable(frame)

@@ -31,9 +31,23 @@ class Reading:
         return self.text
 
 
+NOT_RUN = "(not run)"
+UNMEASURED = Estimate(math.nan, math.nan, math.nan)
+
+
+class _Filled(string.Formatter):
+    """Fills in numbers as `str.format` does, and says of one that could not be measured (NaN) that it was not run."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        number = value.value if isinstance(value, Estimate) else value
+        missing = isinstance(number, float) and math.isnan(number)
+        return NOT_RUN if missing else super().format_field(value, format_spec)
+
+
 def reading(text: str, **numbers: Any) -> Reading:
     """Return the paragraph `text` with `numbers` filled in at `{name}` (an Estimate prints its interval).
 
+    A number that is NaN, as of an arm that is not there, is filled in as "(not run)".
     Raises ValueError if the text names a number that is not given, or one is given that it does not name.
     """
     named = {
@@ -46,7 +60,7 @@ def reading(text: str, **numbers: Any) -> Reading:
         raise ValueError(
             f"numbers has {unused}, which the text does not name; allowed are only those that it does."
         )
-    return Reading(text.format(**numbers))
+    return Reading(_Filled().format(text, **numbers))
 
 
 def judge(
@@ -55,9 +69,12 @@ def judge(
     """Judge a claim on this run, file the verdict, and return its card with the committed verdicts beside it.
 
     `effect` is a statistic of the table, whose interval is then bootstrapped over seeds (`options` go to
-    `Claim.judge`), or an Estimate that was made from it. The seeds counted are those of the arm that has fewest.
+    `Claim.judge`), or an Estimate that was made from it. The seeds counted are those of the arm that has fewest; a
+    table without rows, as of an arm that is not there, is not judged.
     """
-    if isinstance(effect, Estimate):
+    if not len(table):
+        verdict = claim.decide(UNMEASURED, seeds=0)
+    elif isinstance(effect, Estimate):
         verdict = claim.decide(effect, seeds=int(table.groupby("arm")["seed"].nunique().min()))
     else:
         verdict = claim.judge(table, effect, **options)
@@ -69,7 +86,7 @@ def judge(
             warnings.warn(
                 f"The ledger cannot be written ({error}); the verdict stands on the page.", stacklevel=2
             )
-    return claims.card(verdict, committed_verdicts(runtime.session.chapter))
+    return verdict.beside(*(one for one, _ in claims.restored(committed_verdicts(runtime.session.chapter))))
 
 
 def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
@@ -168,8 +185,33 @@ def ledger() -> claims.LedgerTable:
     return claims.ledger_html(claims.ledger(committed_verdicts("*")))
 
 
+class Parts(dict[Any, pd.DataFrame]):
+    """The rows of a frame by the value of one column; no rows for a value that is not there."""
+
+    def __init__(self, frame: pd.DataFrame, column: str) -> None:
+        super().__init__(iter(frame.groupby(column)))
+        self._none = frame[:0]
+
+    def __missing__(self, value: Any) -> pd.DataFrame:
+        return self._none
+
+
+def by_arm(frame: pd.DataFrame, column: str = "arm") -> Parts:
+    """Return the rows of each arm (or of each value of another column) as a dict.
+
+    An arm that is not there, since the experiment was changed, has no rows: `n50`, `share`, `score` and `judge` then
+    say so, and the cells below go on. Raises KeyError for a column that is not there.
+    """
+    return Parts(frame, column)
+
+
 def n50(frame: pd.DataFrame, *, per: Number = 1.0) -> Estimate:
-    """Return n50 of one arm over seeds, in tokens or in units of `per` tokens. Raises ValueError as `n50_table`."""
+    """Return n50 of one arm over seeds, in tokens or in units of `per` tokens; NaN for no rows.
+
+    Raises ValueError as `n50_table`, and for rows of more than one arm.
+    """
+    if not len(frame):
+        return UNMEASURED
     if frame["arm"].nunique() != 1:
         raise ValueError(f"frame holds the arms {list(frame['arm'].unique())}; allowed is one.")
     row = stats.n50_table(frame, by="arm").iloc[0]
@@ -177,10 +219,9 @@ def n50(frame: pd.DataFrame, *, per: Number = 1.0) -> Estimate:
 
 
 def share(frame: pd.DataFrame) -> str:
-    """Return the recall of all rows together as a percentage, for a reading. Raises ValueError for no questions."""
-    if not frame["total"].sum():
-        raise ValueError(f"frame has {len(frame)} rows and no questions; allowed is one question or more.")
-    return f"{100 * frame['correct'].sum() / frame['total'].sum():.0f} %"
+    """Return the recall of all rows together as a percentage, for a reading; "(not run)" where nothing was asked."""
+    asked = frame["total"].sum()
+    return f"{100 * frame['correct'].sum() / asked:.0f} %" if asked else NOT_RUN
 
 
 def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
@@ -198,11 +239,41 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
     return float(100 * rows["correct"].sum() / rows["total"].sum()) if len(rows) else math.nan
 
 
-def check(answer: Any, expected: Number, tolerance: float = 1e-6) -> None:
-    """Check an exercise: say that it is open (None), say that it is right, or raise AssertionError if it is not."""
+def check(answer: Any, expected: Number | np.bool_, tolerance: float = 1e-6) -> bool:
+    """Print whether an exercise is open (None), right, or in which way it is not yet; return whether it is right.
+
+    `tolerance` is relative for expected values above 1, absolute below.
+    """
     if answer is None:
         print("Not answered yet: replace None.")
-        return
+        return False
     right = float(expected)
-    assert abs(float(answer) - right) <= tolerance * max(1.0, abs(right)), f"{answer} is not the answer yet."
-    print("Right.")
+    try:
+        given = float(answer)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        print(f"Not yet: the answer is a {type(answer).__name__}; allowed is one number.")
+        return False
+    if abs(given - right) <= tolerance * max(1.0, abs(right)):
+        print("Right.")
+        return True
+    print(
+        f"Not yet: {given:g} {'does not hold' if isinstance(expected, bool | np.bool_) else _hint(given, right)}."
+    )
+    return False
+
+
+def _hint(given: float, right: float) -> str:
+    """Return in which way a number is wrong."""
+    if math.isnan(given):
+        return "is not a number"
+    side = "large" if given > right else "small"
+    slips = {
+        1: f"is close, but a little too {side}: keep more digits",
+        -1: "has the wrong sign",
+        100: "is 100 times too large: a share is asked for, not per cent",
+        0.01: "is 100 times too small: per cent are asked for, not a share",
+        2 * math.pi: "is too large by a factor of 2 pi",
+        1 / (2 * math.pi): "is too small by a factor of 2 pi",
+    }
+    near = [said for factor, said in slips.items() if math.isclose(given, factor * right, rel_tol=0.02)]
+    return near[0] if near else f"is too {side}"

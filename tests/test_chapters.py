@@ -129,6 +129,38 @@ def test_claims_are_compared(path: Path):
     assert all(cell.outputs for cell in claims)
 
 
+def wrong_solutions(notebook: Any) -> list[str]:
+    """The solutions that do not say "Right." once for each `lc.check`, or say anything else of an answer."""
+    wrong = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "solution" in tags(cell):
+            said = "".join(output.get("text", "") for output in cell.outputs).splitlines()
+            if said.count("Right.") != cell.source.count("lc.check(") or any("Not " in line for line in said):
+                wrong.append(f"{cell.source}\n{said}")
+    return wrong
+
+
+@each_chapter
+def test_solutions_are_right(path: Path):
+    assert wrong_solutions(read(path)) == []
+
+
+def test_a_wrong_solution_is_found():
+    def cell(*lines: str) -> Any:
+        outputs = [nbformat.v4.new_output("stream", text=f"{line}\n") for line in lines]
+        source = "lc.check(1, 1)\nlc.check(2, 2)"
+        return nbformat.v4.new_code_cell(source, outputs=outputs, metadata={"tags": ["solution"]})
+
+    cells = [
+        cell("Right.", "Right."),
+        cell("Right."),
+        cell("Right.", "Right.", "Not yet: 3 is too large."),
+        cell(),
+    ]
+    found = wrong_solutions(nbformat.v4.new_notebook(cells=cells))
+    assert [text.count("Right.") for text in found] == [1, 2, 0]
+
+
 # Committed outputs -----------------------------------------------------------------------------------
 
 
@@ -175,6 +207,7 @@ def test_runs_at_smoke_scale(path: Path, tmp_path: Path):
     environment = plain() | {"LCBOOK_SCALE": "smoke", "LCBOOK_CACHE": str(tmp_path)}
     client.execute(env=environment, stderr=subprocess.DEVNULL)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    assert wrong_solutions(notebook) == []
 
 
 def cards(notebook: Any) -> dict[str, tuple[str, str]]:

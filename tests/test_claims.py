@@ -6,12 +6,13 @@ import html.parser
 import json
 import math
 import warnings
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from lcbook import claims, runtime
+from lcbook import claims, runtime, store
 from lcbook.claims import Verdict
 from lcbook.stats.bootstrap import Estimate
 
@@ -290,13 +291,47 @@ def test_a_card_escapes_its_texts():
 def test_references_stand_beside_the_live_verdict():
     gpu = make_verdict(word="refuted", device="nvidia-h200", scale="gpu", date="2025-02-02")
     other = make_verdict(AT_MOST, device="elsewhere")
-    made = claims.card(make_verdict(), [gpu.to_dict(), other])
+    made = make_verdict().beside(gpu, other)
     assert made.references == (gpu,)
     text = Page(made._repr_html_()).text
     assert "nvidia-h200, gpu scale, 2025-02-02" in text
     assert "✗ refuted" in text
     assert "elsewhere" not in text
-    assert Page(make_verdict().beside(gpu)._repr_html_()).text == text
+
+
+OTHERWISE = [
+    {"sentence": "Another."}, {"factor": "another"}, {"at_least": 17}, {"at_least": None, "at_most": 16},
+    {"unit": "tokens"}, {"test": "another"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHERWISE, ids=str)
+def test_a_reference_of_a_claim_said_otherwise_is_stale(change):
+    other = make_verdict(replace(AT_LEAST, **change), "refuted", device="h200", date="2025-04-01")
+    same = make_verdict(device="a100")
+    assert make_verdict().beside(other, same).references == (same,)
+    claims.record(make_verdict(), "01")
+    table = claims.ledger([other.to_dict(), same.to_dict()])
+    assert table[["sentence", "verdict", "a100 verdict"]].values.tolist() == [
+        [AT_LEAST.sentence, *["supported"] * 2]
+    ]
+    assert "".join(table.get("h200 verdict", [])) == ""
+
+
+def test_the_ledger_without_a_live_verdict_says_what_the_latest_reference_claims():
+    old = make_verdict(replace(AT_LEAST, sentence="Another."), "refuted", device="a100", date="2025-02-01")
+    new = make_verdict(device="h200").to_dict()
+    (row,) = claims.ledger([old.to_dict(), new]).to_dict("records")
+    assert (row["sentence"], row["h200 verdict"], row["a100 verdict"]) == (AT_LEAST.sentence, "supported", "")
+
+
+def test_a_live_verdict_of_another_version_is_stale(monkeypatch):
+    claims.record(make_verdict(), "01")
+    claims.record(make_verdict(AT_MOST), "01")
+    monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
+    claims.record(make_verdict(AT_MOST), "01")
+    with warnings.catch_warnings(action="error"):
+        assert claims.ledger()["id"].tolist() == ["P1b"]
 
 
 # The ledger
@@ -343,22 +378,40 @@ def test_recording_again_replaces_and_leaves_no_other_file(tmp_path):
     assert claims.ledger()["verdict"].tolist() == ["refuted"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "edit", "empty", "list", "binary", "rename"])
+DAMAGE = {
+    "cut": lambda path, body: path.write_text(path.read_text()[:200]),
+    "edit": lambda path, body: path.write_text(path.read_text().replace("supported", "refuted")),
+    "empty": lambda path, body: path.write_text(""),
+    "list": lambda path, body: path.write_text("[]"),
+    "binary": lambda path, body: path.write_bytes(b"\xff\xfe\x00"),
+    "deep": lambda path, body: path.write_text("[" * 100_000),
+    "folder": lambda path, body: (path.unlink(), path.mkdir()),
+    "loop": lambda path, body: (path.unlink(), path.symlink_to(path)),
+    "rename": lambda path, body: store.save_json(path, body | {"claim": asdict(replace(AT_LEAST, id="P9"))}),
+    "scale": lambda path, body: store.save_json(path, body | {"scale": "full"}),
+    "kind": lambda path, body: store.save_json(path, {"rows": []}),
+    "claim": lambda path, body: store.save_json(
+        path, body | {"claim": asdict(AT_LEAST) | {"at_least": 10**400}}
+    ),
+    "seeds": lambda path, body: store.save_json(path, body | {"seeds": [5]}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_ledger_file_is_named_and_skipped(damage):
     claims.record(make_verdict(AT_MOST), "01")
     path = claims.record(make_verdict(), "01")
-    text = path.read_text()
-    if damage == "rename":
-        path = path.rename(path.with_name("P9.json"))
-    elif damage == "binary":
-        path.write_bytes(b"\xff\xfe\x00")
-    else:
-        edited = text.replace("supported", "refuted")
-        assert edited != text
-        path.write_text({"cut": text[: len(text) // 2], "edit": edited, "empty": "", "list": "[]"}[damage])
+    DAMAGE[damage](path, store.load_json(path))
     with pytest.warns(UserWarning, match=path.name):
         table = claims.ledger()
     assert table["id"].tolist() == ["P1b"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "file"])
+def test_a_ledger_without_a_folder_is_empty(tmp_path, kind):
+    place = tmp_path / "claims"
+    place.symlink_to(place) if kind == "loop" else place.write_text("")
+    assert len(claims.ledger()) == 0
 
 
 def test_a_damaged_reference_is_named_and_skipped():

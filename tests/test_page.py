@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lcbook import claims, page, references, runtime, store
 from lcbook.stats.bootstrap import Estimate
@@ -265,25 +267,67 @@ def test_n50_is_of_one_arm():
 
 
 def test_share_worked_by_hand():
-    frame = pd.DataFrame({"correct": [1, 2], "total": [2, 30]})
-    assert page.share(frame) == "9 %"  # 3 of 32
-    with pytest.raises(ValueError, match="frame has 0 rows and no questions"):
-        page.share(frame[:0])
+    assert page.share(pd.DataFrame({"correct": [1, 2], "total": [2, 30]})) == "9 %"  # 3 of 32
+
+
+def test_an_arm_that_is_not_there_is_said_and_stops_nothing():
+    both = pd.concat([TABLE, TABLE.assign(arm="none", correct=0)])
+    arm = page.by_arm(both)
+    assert list(arm) == ["RoPE", "none"]
+    pd.testing.assert_frame_equal(arm["RoPE"], TABLE)
+    assert len(page.by_arm(both, "length")[512]) == 10
+    gone = arm["ALiBi"]
+    assert (len(gone), list(gone.columns), "ALiBi" in arm) == (0, list(TABLE.columns), False)
+    shown = page.reading("{a}, {b}, {c:.1f}, {d} and {e:.0f}", a=page.n50(gone), b=page.share(gone),
+                         c=page.score(both, "ALiBi"), d=page.share(TABLE), e=page.score(both, "RoPE"))  # fmt: skip
+    assert str(shown) == "(not run), (not run), (not run), 60 % and 60"
+    for effect in (page.n50(gone), lambda frame: page.score(frame, "ALiBi")):
+        card = page.judge(CLAIM, gone, effect)
+        assert (repr(card), card.live.seeds) == ("P9 not judged", 0)
+    assert (
+        repr(page.judge(CLAIM, both, lambda f: page.score(f, "RoPE") - page.score(f, "ALiBi")))
+        == "P9 not judged"
+    )
+    with pytest.raises(KeyError, match="armm"):
+        page.by_arm(both, "armm")
 
 
 def test_an_exercise_is_open_right_or_wrong(capsys):
-    page.check(None, 3.0)
+    assert not page.check(None, 3.0)
     assert capsys.readouterr().out == "Not answered yet: replace None.\n"
-    page.check(3.0000001, 3.0)
-    page.check(1.04e6, 1e6, tolerance=0.05)  # relative above 1
-    page.check(0.04, 0.0, tolerance=0.05)  # absolute below
-    page.check("3", 3.0)
-    assert capsys.readouterr().out == "Right.\n" * 4
-    for wrong in (3.001, -3.0, math.nan, 0):
-        with pytest.raises(AssertionError, match="is not the answer yet"):
-            page.check(wrong, 3.0)
-    with pytest.raises(AssertionError):
-        page.check(1.06e6, 1e6, tolerance=0.05)
+    assert page.check(3.0000001, 3.0)
+    assert page.check(1.04e6, 1e6, tolerance=0.05)  # relative above 1
+    assert page.check(0.04, 0.0, tolerance=0.05)  # absolute below
+    assert page.check("3", 3.0)
+    assert page.check(np.array(3), 3)
+    assert page.check(2 < 3, np.bool_(True))
+    assert capsys.readouterr().out == "Right.\n" * 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "said"),
+    [
+        (54_000, 54_410, "54000 is close, but a little too small: keep more digits"),
+        (3.001, 3.0, "3.001 is close, but a little too large: keep more digits"),
+        (72, 0.72, "72 is 100 times too large: a share is asked for, not per cent"),
+        (0.97, 97, "0.97 is 100 times too small: per cent are asked for, not a share"),
+        (8660, 54_410, "8660 is too small by a factor of 2 pi"),
+        (6.283, 1, "6.283 is too large by a factor of 2 pi"),
+        (-3.0, 3.0, "-3 has the wrong sign"),
+        (0.86, 0.72, "0.86 is too large"),
+        (0, 3.0, "0 is too small"),
+        (math.nan, 3.0, "nan is not a number"),
+        (math.inf, 3.0, "inf is too large"),
+        (False, np.bool_(True), "0 does not hold"),
+        ("three", 3.0, "the answer is a str; allowed is one number"),
+        ((3, 4), 3.0, "the answer is a tuple; allowed is one number"),
+        (10**400, 3.0, "the answer is a int; allowed is one number"),
+        (torch.ones(2), 1.0, "the answer is a Tensor; allowed is one number"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_one_line_with_a_hint(capsys, answer, expected, said):
+    assert not page.check(answer, expected)
+    assert capsys.readouterr().out == f"Not yet: {said}.\n"
 
 
 def test_score_worked_by_hand():
