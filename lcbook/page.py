@@ -239,27 +239,25 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
     return float(100 * rows["correct"].sum() / rows["total"].sum()) if len(rows) else math.nan
 
 
-def check(answer: Any, expected: Number | np.bool_, tolerance: float = 1e-6) -> bool:
-    """Print whether an exercise is open (None), right, or in which way it is not yet; return whether it is right.
+def check(answer: Any, expected: Number | np.bool_, tolerance: float = 1e-6) -> None:
+    """Print whether an exercise is open (None), right, or in which way it is not yet.
 
     `tolerance` is relative for expected values above 1, absolute below.
     """
+    print(_said(answer, expected, tolerance))
+
+
+def _said(answer: Any, expected: Number | np.bool_, tolerance: float) -> str:
     if answer is None:
-        print("Not answered yet: replace None.")
-        return False
-    right = float(expected)
+        return "Not answered yet: replace None."
     try:
-        given = float(answer)
+        given, right = float(answer), float(expected)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        print(f"Not yet: the answer is a {type(answer).__name__}; allowed is one number.")
-        return False
+        return f"Not yet: the answer is a {type(answer).__name__}; allowed is one number."
     if abs(given - right) <= tolerance * max(1.0, abs(right)):
-        print("Right.")
-        return True
-    print(
-        f"Not yet: {given:g} {'does not hold' if isinstance(expected, bool | np.bool_) else _hint(given, right)}."
-    )
-    return False
+        return "Right."
+    hint = "does not hold" if isinstance(expected, bool | np.bool_) else _hint(given, right)
+    return f"Not yet: {given:g} {hint}."
 
 
 def _hint(given: float, right: float) -> str:
