@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+import tokenizers
 
 from lcbook import cli
 from lcbook.evaluation import command as recall_command
@@ -109,7 +110,6 @@ def test_another_sweep_in_the_folder_is_refused(ask, capsys):
 
 def words_tokenizer(path):
     """A tokenizer.json whose tokens are the words between white space, as the server counts them."""
-    tokenizers = pytest.importorskip("tokenizers")
     made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     made.save(str(path))
@@ -117,7 +117,6 @@ def words_tokenizer(path):
 
 
 def test_an_endpoint_that_fails_in_between_and_no_key_gets_out(monkeypatch, tmp_path, capsys):
-    pytest.importorskip("httpx")
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -162,7 +161,6 @@ def test_an_endpoint_that_fails_in_between_and_no_key_gets_out(monkeypatch, tmp_
 
 
 def test_a_cache_serves_a_larger_sweep_without_asking_again(monkeypatch, tmp_path, capsys):
-    pytest.importorskip("httpx")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     tokenizer = words_tokenizer(tmp_path / "tokenizer.json")
     with misbehaving.serve(otherwise=misbehaving.answer(fake_answer)) as server:
@@ -187,7 +185,6 @@ def test_a_cache_serves_a_larger_sweep_without_asking_again(monkeypatch, tmp_pat
 
 
 def test_an_endpoint_that_is_down_is_named_before_anything_is_written(monkeypatch, tmp_path, capsys):
-    pytest.importorskip("httpx")
     monkeypatch.setattr(connection, "FIRST_WAIT", 0.004)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with misbehaving.serve() as server:

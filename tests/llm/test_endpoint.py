@@ -29,8 +29,6 @@ from lcbook.llm import connection, wire
 from lcbook.llm.endpoint import Endpoint, Totals
 from lcbook.llm.protocol import Encoded, LanguageModel, Reply
 
-pytest.importorskip("httpx")
-
 KEY = "sk-Zq3vT8mXw1Lr5Yb7Nd2Kf9"
 
 
@@ -917,8 +915,6 @@ def greedy(folder: Path, prompts: list[str], *, chat: bool, tokens: int) -> list
 @pytest.fixture
 def transformers_serve(tmp_path: Path) -> Iterator[str]:
     """The URL of a running `transformers serve`, without network."""
-    for package in ("fastapi", "uvicorn", "openai", "pydantic", "accelerate"):
-        pytest.importorskip(package)
     port = bad.free_port()
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1"]
     log = tmp_path / "server.log"

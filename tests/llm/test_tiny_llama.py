@@ -32,7 +32,6 @@ def share(frame) -> float:
 
 @pytest.fixture(scope="module")
 def llama():
-    pytest.importorskip("transformers")
     return real_models.tiny_llama()
 
 
@@ -91,7 +90,6 @@ def test_the_start_looks_back_and_can_be_exported():
 
 
 def test_the_command_asks_it_by_name(tmp_path, capsys):
-    pytest.importorskip("transformers")
     asked = ["recall", "--model", "tiny", "--tasks", "needle", "--lengths", "128", "--depths", "2"]
     assert cli.main([*asked, "--samples", "2", "--out", str(tmp_path / "report")]) == 0
     page = (tmp_path / "report" / "index.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import transformers
 from small_tokenizers import TOKENIZERS, octets, subwords, words
 
 from lcbook.llm.tokenizers import load_tokenizer
@@ -35,7 +36,6 @@ def test_starts_rise_and_the_empty_text_has_no_token(tmp_path, kind):
 
 
 def test_it_is_what_transformers_reads(tmp_path):
-    transformers = pytest.importorskip("transformers")
     subwords().save(str(tmp_path / "tokenizer.json"))
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
     theirs.save_pretrained(str(tmp_path / "saved"))
