@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import escape
 from matplotlib.axes import Axes
 
 from lcbook.formats import Number, percent, short, tokens
@@ -35,40 +36,8 @@ NEEDED = (
     "task", "length", "depth", "sample", "correct", "total", "chance", "answers", "reply", "prompt_tokens",
     "completion_tokens", "computed", "seconds", "error",
 )  # fmt: skip
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --paper: #fff; --pale: #d8dce1; --soft: #57606a; --card: #f6f8fa; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8eb; --paper: #15181c; --pale: #3b424b; --soft: #a9b1ba; --card: #20252b; }
-}
-body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { margin-top: 2.4rem; } h3 { margin-top: 1.8rem; }
-figure { margin: 1rem 0; background: #fff; color: #000; border-radius: 6px; padding: .4rem; }
-figure svg { display: block; width: 100%; height: auto; }
-figcaption, .note { color: var(--soft); font-size: .9rem; } figcaption { color: #4a4f55; padding: .2rem .4rem; }
-.wide { overflow-x: auto; overflow-wrap: normal; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { border-bottom: 1px solid var(--pale); padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; }
-.numbers td, .numbers th { white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; } th { font-weight: 600; }
-details { margin: .8rem 0; background: var(--card); border-radius: 6px; padding: .4rem .8rem; }
-summary { cursor: pointer; } nav a { margin-right: .9rem; } a { color: inherit; }
-"""
-HOW_TO_READ = (
-    "Recall is the share of the asked words that the reply holds. A cell of a heat map is one length (prompt and reply "
-    "together) and one depth of the needle in the context, 0 % at its start. Below the percent stand the ends of "
-    "its 95 % Wilson interval, in which a sample counts once however many answers it asks for.",
-    "The same sample is asked at every depth, with the same facts and haystack, so its requests are no "
-    "independent evidence. Where depths are taken together, the requests count as many as independent ones would tell "
-    "as much, judged by how samples vary (Korn and Graubard 1998): never more than were asked, and only as many as "
-    "there are samples where all are right or all wrong.",
-    "n50 is the length at which recall, corrected for chance, falls to one half. The other effective lengths take the "
-    "longest length that passes a threshold. ≥ and ≤ mark what lies beyond the lengths tested. Two models whose "
-    "intervals overlap widely have not been told apart.",
-    "A request that failed has no answer: it stands in no average and is counted apart. An empty reply is an answer, "
-    "and a wrong one. Chance is the recall of a guesser who knows what kind of word is asked for.",
-    "The intervals hold the noise of the samples drawn, and nothing else: other wordings, other haystacks and other "
-    "tasks may give another recall. A perfect needle map says little about the other tasks.",
+TEMPLATE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(
+    "report.html"
 )
 
 
@@ -86,26 +55,15 @@ def write_report(
     The page has no script and loads nothing. Raises ValueError for missing columns or no rows.
     """
     require_columns(frame, NEEDED)
-    tasks = list(dict.fromkeys(frame["task"]))
     found = summary(frame)
-    sections = [
-        ("asked", "What was asked", _table([], about.items(), kind="words")),
-        ("tasks", "By task", _by_task(found)),
-        *((f"task-{i}", f"Task: {_words(task)}", _task(frame, found, task)) for i, task in enumerate(tasks)),
-        ("failures", "Failures", _failures(frame)),
-        ("cost", "Tokens, seconds, cost", _cost(frame, price)),
-        ("read", "How to read this", "".join(f"<p>{_safe(text)}</p>" for text in HOW_TO_READ)),
-    ]
-    links = "".join(f'<a href="#{name}">{_safe(heading)}</a> ' for name, heading, _ in sections)
-    body = "".join(
-        f'<section id="{name}"><h2>{_safe(head)}</h2>{text}</section>' for name, head, text in sections
-    )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{_safe(title)}</title><style>{STYLE}</style></head><body><main><h1>{_safe(title)}</h1>"
-        f"<p>{_safe(_sentence(frame))}</p><nav>{links}</nav>{body}</main></body></html>\n"
+    page = TEMPLATE.render(
+        title=title,
+        sentence=_sentence(frame),
+        about=list(about.items()),
+        by_task=_by_task(found),
+        tasks=[_task(frame, found, task) for task in dict.fromkeys(frame["task"])],
+        failures=[(count, why) for why, count in failure_counts(frame)],
+        cost=_cost(frame, price),
     )
     path = out / "index.html"
     write_bytes(path, page.encode("utf8", "replace"))
@@ -115,24 +73,8 @@ def write_report(
 # Parts of the page
 
 
-def _safe(value: Any) -> str:
-    return html.escape(str(value))
-
-
 def _words(task: str) -> str:
     return task.replace("_", " ")
-
-
-def _table(head: Sequence[str], rows: Iterable[Iterable[Any]], *, kind: str = "numbers") -> str:
-    """Return a table that scrolls by itself where it is too wide; its first column names the rows."""
-    top = "".join(f'<th scope="col">{_safe(cell)}</th>' for cell in head)
-    lines = []
-    for first, *rest in rows:
-        cells = "".join(f"<td>{_safe(cell)}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{_safe(first)}</th>{cells}</tr>')
-    head_row = f"<thead><tr>{top}</tr></thead>" if top else ""
-    table = f'<table class="{kind}">{head_row}<tbody>{"".join(lines)}</tbody></table>'
-    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def _sentence(frame: pd.DataFrame) -> str:
@@ -143,51 +85,57 @@ def _sentence(frame: pd.DataFrame) -> str:
     return text + (f"; {failed} failed and stand in no average." if failed else "; none failed.")
 
 
-def _by_task(found: pd.DataFrame) -> str:
+def _by_task(found: pd.DataFrame) -> list[Sequence[Any]]:
+    """Return the table of tasks, its head first."""
     lengths = sorted(found["length"].unique())
-    rows = []
+    rows: list[Sequence[Any]] = [
+        ["Task", "Chance", *(f"{tokens(length)} tokens" for length in lengths), "n50 (tokens)"]
+    ]
     for task, part in found.groupby("task", sort=False):
         cells = {row["length"]: interval(row) for row in part.to_dict(orient="records")}
         chance = part["chance"].mean()
-        rows.append(
-            (
-                _words(str(task)),
-                "unknown" if math.isnan(chance) else percent(chance),
-                *(cells.get(length, "not asked") for length in lengths),
-                length_of(effective_lengths(part).get(HALF)),
-            )
-        )
-    head = ["Task", "Chance", *(f"{tokens(length)} tokens" for length in lengths), "n50 (tokens)"]
-    return "<p>Recall with its 95 % interval, all depths together.</p>" + _table(head, rows)
+        told = "unknown" if math.isnan(chance) else percent(chance)
+        n50 = length_of(effective_lengths(part).get(HALF))
+        rows.append([_words(str(task)), told, *(cells.get(length, "not asked") for length in lengths), n50])
+    return rows
 
 
-def _task(frame: pd.DataFrame, found: pd.DataFrame, task: str) -> str:
-    """Return the section of a task: heat map, recall by length, effective lengths, numbers, wrong replies."""
+def _task(frame: pd.DataFrame, found: pd.DataFrame, task: str) -> dict[str, Any]:
+    """Return what the section of a task shows: figures, effective lengths, every cell, the first wrong replies."""
     part = frame[frame["task"] == task]
     if not part["total"].sum():
-        return "<p>No request of this task was answered.</p>"
+        return {"name": _words(task), "figures": []}
     cells = _cells(part)
     caption = "Recall by length and depth of the needle; below each percent its 95 % interval."
     if not cells["total"].all():
         caption += " none: no request was answered there."
-    shown = [_figure(_grid(cells, task), caption)]
+    figures = [(_svg(_grid(cells, task)), caption)]
     told = found[found["task"] == task]
     rules = effective_lengths(told)
     if rules:
         curve = rules_on_curve(told[told["total"] > 0].assign(seed=0))
         caption = "Recall by length, all depths together, and the effective length by each rule, with 95 % intervals."
-        shown.append(_figure(curve, caption))
-        named = [(MEANING[rule], length_of(rules[rule])) for rule in RULES]
-        shown.append(_table(["Rule", "Effective length (tokens)"], named))
-    else:
-        shown.append("<p>n50 and effective lengths need answers at two lengths or more.</p>")
-    numbers = [
-        (tokens(row["length"]), percent(row["depth"]), interval(row), row["requests"], row["failed"])
-        for row in cells.to_dict(orient="records")
-    ]
-    head = ["Length (tokens)", "Depth", "Recall [95 % interval]", "Samples", "Failed"]
-    shown.append(f"<details><summary>Every cell in numbers</summary>{_table(head, numbers)}</details>")
-    return "".join(shown) + _wrong(part)
+        figures.append((_svg(curve), caption))
+    wrong = part[(part["total"] > 0) & (part["correct"] < part["total"])]
+    return {
+        "name": _words(task),
+        "figures": figures,
+        "rules": [(MEANING[rule], length_of(rules[rule])) for rule in RULES] if rules else [],
+        "cells": [
+            (tokens(row["length"]), percent(row["depth"]), interval(row), row["requests"], row["failed"])
+            for row in cells.to_dict(orient="records")
+        ],
+        "lacking": len(wrong),
+        "wrong": [
+            (
+                tokens(row["length"]),
+                percent(row["depth"]),
+                ", ".join(row["answers"]),
+                _cut(row["reply"]) or "(empty)",
+            )
+            for row in wrong.head(5).to_dict(orient="records")
+        ],
+    }
 
 
 def _cells(part: pd.DataFrame) -> pd.DataFrame:
@@ -213,7 +161,7 @@ def _grid(cells: pd.DataFrame, task: str) -> Axes:
     return ax
 
 
-def _figure(ax: Axes, caption: str) -> str:
+def _svg(ax: Axes) -> str:
     """Return the figure of `ax` as inline SVG under its alt text, and close it."""
     figure, alt, file = ax.get_figure(root=True), str(ax.get_label()), io.StringIO()
     assert figure is not None  # an axes that was drawn on belongs to a figure
@@ -224,27 +172,7 @@ def _figure(ax: Axes, caption: str) -> str:
     # The ids of one figure are not those of another on the same page.
     own = f"f{zlib.crc32(alt.encode()):x}-"
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}", text)
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{_safe(alt)}" ', 1)
-    return f"<figure>{text}<figcaption>{_safe(caption)}</figcaption></figure>"
-
-
-def _wrong(part: pd.DataFrame) -> str:
-    """Return the first replies that lack an answer, cut short."""
-    wrong = part[(part["total"] > 0) & (part["correct"] < part["total"])]
-    if wrong.empty:
-        return ""
-    rows = [
-        (
-            tokens(row["length"]),
-            percent(row["depth"]),
-            ", ".join(row["answers"]),
-            _cut(row["reply"]) or "(empty)",
-        )
-        for row in wrong.head(5).to_dict(orient="records")
-    ]
-    head = ["Length (tokens)", "Depth", "Asked for", "Reply"]
-    count = f"The first {len(rows)} of {len(wrong)} replies that lack an answer"
-    return f"<details><summary>{count}</summary>{_table(head, rows, kind='words')}</details>"
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
 
 
 def _cut(text: str, most: int = 160) -> str:
@@ -252,27 +180,13 @@ def _cut(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _failures(frame: pd.DataFrame) -> str:
-    counts = failure_counts(frame)
-    if not counts:
-        return "<p>No request failed.</p>"
-    rows = [(count, why) for why, count in counts]
-    return (
-        "<p>These requests have no answer and stand in no average. The same command asks them again.</p>"
-        + _table(["Requests", "Why (the first of its kind)"], rows, kind="words")
-    )
-
-
-def _cost(frame: pd.DataFrame, price: tuple[Number, Number] | None) -> str:
+def _cost(frame: pd.DataFrame, price: tuple[Number, Number] | None) -> list[tuple[str, str]]:
     sums = frame[["prompt_tokens", "completion_tokens", "computed", "seconds"]].sum()
     read, written, computed = (int(sums[name]) for name in ("prompt_tokens", "completion_tokens", "computed"))
-    rows: list[tuple[str, str]] = [
+    rows = [
         ("Requests", f"{len(frame)}"),
         ("Prompt tokens", _grouped(read)),
-        (
-            "Prompt tokens computed anew",
-            f"{_grouped(computed)} (the others were reused)",
-        ),
+        ("Prompt tokens computed anew", f"{_grouped(computed)} (the others were reused)"),
         ("Reply tokens", _grouped(written)),
         (
             "Seconds",
@@ -283,7 +197,7 @@ def _cost(frame: pd.DataFrame, price: tuple[Number, Number] | None) -> str:
         cost = (price[0] * read + price[1] * written) / 1e6
         told = f"{short(price[0])} USD a million prompt tokens, {short(price[1])} USD a million reply tokens"
         rows.append(("Cost", f"{cost:.4g} USD at {told}; attempts that failed are not in it"))
-    return _table([], rows, kind="words")
+    return rows
 
 
 def _grouped(count: int) -> str:
