@@ -55,7 +55,7 @@ def locked(path: Path) -> Iterator[BinaryIO]:
         lock.release()
 
 
-def claim(out: Path, now: dict[str, Any]) -> None:
+def take_over(out: Path, now: dict[str, Any]) -> None:
     """Write what is asked now, or compare it with what stands in `out`. Raises ValueError if that is another sweep."""
     path = out / ASKED
     if not path.exists():

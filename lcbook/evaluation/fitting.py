@@ -121,7 +121,7 @@ def token_at(starts: tuple[int, ...], character: int, plain: bool = True) -> int
     return max(bisect_right(starts, character) - 1, 0)
 
 
-def measure(starts: tuple[int, ...], written: Written, needle: str) -> Measure:
+def counted(starts: tuple[int, ...], written: Written, needle: str) -> Measure:
     """Count tokens; one belongs to the context, or to the needle, if it starts there or holds the first character."""
     first = token_at(starts, written.context[0], written.text[written.context[0]].isascii())
     place = token_at(starts, written.needle, needle[0].isascii())
@@ -168,7 +168,7 @@ class Fitter:
         for _ in range(ROUNDS):
             written = write(self.layout, cut)
             tried.add(written.text)
-            found = measure(self.encode(written.text).starts, written, self.layout.needle)
+            found = counted(self.encode(written.text).starts, written, self.layout.needle)
             wanted = round(depth * (found.context + goal - found.tokens - found.size))
             exact = (found.tokens, found.place) == (goal, wanted)
             yield written, found, exact

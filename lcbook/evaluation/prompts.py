@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from lcbook.evaluation.fitting import Cut, Encode, Fitter, Layout, Measure, Written, measure, token_at, write
+from lcbook.evaluation.fitting import Cut, Encode, Fitter, Layout, Measure, Written, counted, token_at, write
 from lcbook.llm.protocol import LanguageModel
 from lcbook.tasks.haystacks import Competing, Haystack
 from lcbook.tasks.items import Item
@@ -116,7 +116,7 @@ def build(
     )
     bare = write(layout, Cut(len(others), 0, 0))  # the sentences alone, the needle last
     starts = encode(bare.text).starts
-    least = measure(starts, bare, layout.needle)
+    least = counted(starts, bare, layout.needle)
     bounds = [token_at(starts, at) for at in bare.others] + [least.first + least.place]
     sizes = [after - at for at, after in pairwise(bounds)]
     shortest = least.tokens + max(sizes, default=0) + besides

@@ -30,7 +30,7 @@ from lcbook.evaluation.ruler_texts import (
 from lcbook.evaluation.scorers import string_match_all, string_match_part
 from lcbook.tasks.haystacks import NOISE
 
-HAYSTACKS = ("repeat", "needle")
+FILLERS = ("repeat", "needle")
 QUESTIONS = ("ruler_qa_squad", "ruler_qa_hotpot")
 TASKS = (*NEEDLES, "ruler_vt", "ruler_cwe", "ruler_fwe")
 TRIES = 100  # at the smallest size; lm-eval tries for ever
@@ -276,7 +276,7 @@ def generate(
     rng = random.Random(seed)
     if task in NEEDLES:
         haystack = haystack or NEEDLES[task].haystack
-        if haystack not in HAYSTACKS:
+        if haystack not in FILLERS:
             why = " (the essays need a download)" if haystack == "essay" else ""
             raise ValueError(f"haystack is {haystack!r}{why} for {task}; allowed is 'repeat' or 'needle'.")
         return _needles(_Budget(task, count, length, 128), samples, rng, haystack)

@@ -16,12 +16,12 @@ from lcbook.evaluation.files import (
     PLACE,
     REQUESTS,
     Place,
-    claim,
     cut_torn_line,
     lines,
     locked,
     place,
     read_requests,
+    take_over,
 )
 from lcbook.evaluation.prompts import Prompt, build
 from lcbook.evaluation.scorers import SCORERS
@@ -149,7 +149,7 @@ def run_sweep(
         )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / REQUESTS) as file:
-        claim(out, _asked(model, design, around))
+        take_over(out, _asked(model, design, around))
         cut_torn_line(file)
         answered = {place(row) for row in lines(out / REQUESTS) if row["error"] is None}
         missing = [one for one in design.places() if one not in answered]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from lcbook.attention.delta import additive_step, delta_step
 from lcbook.explorers.controls import Choice, Control, Slider
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 
 WIDEST, MOST, KINDS = 32, 64, 16  # channels of a key, pairs, values to choose from
 MEMORIES = 20  # the curve is their mean; the first is the one shown
@@ -121,9 +119,8 @@ def memory_explorer(width: int = 16, pairs: int = 24, rule: str = "delta", keys:
         "rule": Choice(RULES, rule, "Rule"),
         "keys": Choice(KEYS, keys, "Keys"),
     }
-    script = f"const most = {MOST}, widest = {WIDEST}, kinds = {KINDS}, memories = {MEMORIES};\n"
     return live(
-        script + (JS / "memory.js").read_text(encoding="utf-8"),
+        script("memory.js", most=MOST, widest=WIDEST, kinds=KINDS, memories=MEMORIES),
         controls,
         alt="An associative memory of key width times 16 numbers. With few pairs it gives every value back, with "
         "more pairs a smaller share, and wider keys put that off. Where keys come again with a new value the delta "
@@ -207,10 +204,12 @@ def maps_explorer(
     shown = [np.rint(1000 * weights[layer][head]).astype(int) for layer, head in heads]
     controls: dict[str, Control] = {"head": Choice(tuple(names), names[0], "Head")} if len(names) > 1 else {}
     controls["query"] = Slider(0, len(tokens) - 1, 1, query, "Query at place")
+    # In thousandths, less the zeros at the end of a row.
+    rows = [[np.trim_zeros(row, "b").tolist() for row in m] for m in shown]
     columns = _columns(tokens)
     top = int(shown[0][query].argmax())
     return live(
-        _maps_data(names, tokens, shown, columns) + (JS / "maps.js").read_text(encoding="utf-8"),
+        script("maps.js", names=names, tokens=list(tokens), maps=rows, columns=columns),
         controls,
         alt=f"Attention maps over {len(tokens)} tokens, queries down and keys across, and one query's weights as bars "
         f"over the tokens. In {names[0]}, “{tokens[query]}” at place {query} puts {shown[0][query, top] / 1000:.2f} on "
@@ -241,14 +240,6 @@ def _columns(tokens: Sequence[str]) -> int:
     """Return how many tokens fit a line of 320 pixels, an even number so that a key stays beside its value."""
     widest = max(4, *(len(t) for t in tokens))
     return max(2, min(len(tokens), 320 // (7 * widest + 4), 10) // 2 * 2)
-
-
-def _maps_data(names: list[str], tokens: Sequence[str], shown: list[np.ndarray], columns: int) -> str:
-    """Return the script's constants: names, labels, thousandths of the weights by row, less zeros at the end."""
-    rows: list[Any] = [[np.trim_zeros(row, "b").tolist() for row in m] for m in shown]
-    data = {"names": names, "tokens": list(tokens), "maps": rows, "columns": columns}
-    text = (f"{k} = {json.dumps(x, ensure_ascii=False, separators=(',', ':'))}" for k, x in data.items())
-    return f"const {', '.join(text)};\n".replace("<", "\\u003c")
 
 
 def _maps_picture(m: np.ndarray, tokens: Sequence[str], name: str, query: int, columns: int) -> Figure:

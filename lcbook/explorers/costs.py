@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from lcbook.attention.costs import kv_cache_bytes
 from lcbook.explorers.controls import Slider, format_number
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 
 HEAD_WIDTH = 128  # channels of one head, as in the Llama models
 MLP = 3.5  # hidden width of the SwiGLU layer in widths, as in Llama 3 8B and 70B (arXiv:2407.21783, table 3)
@@ -116,11 +116,6 @@ def cache_bytes(sizes: Sizes, length: int) -> int:
     return kv_cache_bytes(sizes.layers, sizes.kv_heads, HEAD_WIDTH, length, sizes.number_bytes, windows)
 
 
-def score_bytes(sizes: Sizes, length: int) -> int:
-    """Return the bytes of one full layer's scores if all were stored, the masked ones too: heads * n^2 numbers."""
-    return sizes.heads * length**2 * sizes.number_bytes
-
-
 def prefill_seconds(sizes: Sizes, length: int | float, flops_per_second: float) -> float:
     """Return the least time to read a text: its operations at the machine's rate, memory traffic left out."""
     return (linear_flops(sizes, length) + attention_flops(sizes, length)) / flops_per_second
@@ -142,7 +137,6 @@ def cost_explorer(
     `teraflops` (10^12 operations a second) and `gigabytes` (10^9 bytes a second) describe the machine. Raises
     ValueError for a start that the sliders do not have.
     """
-    script = f"const headWidth = {HEAD_WIDTH}, mlp = {MLP}, near = {sizes.window};\n"
     controls = {
         "length": Slider(SHORTEST, LONGEST, 2, length, "Tokens", log=True),
         "layers": Slider(1, 128, 1, sizes.layers, "Layers"),
@@ -154,7 +148,7 @@ def cost_explorer(
         "bandwidth": Slider(20, 8000, 10**0.1, gigabytes, "GB/s", log=True),
     }
     return live(
-        script + (JS / "cost.js").read_text(encoding="utf-8"),
+        script("cost.js", headWidth=HEAD_WIDTH, mlp=MLP, near=sizes.window),
         controls,
         alt="Costs of a decoder against the length of the text: projections and MLP grow in proportion to it, "
         "attention with its square, so that attention takes the larger part from some thirteen widths of tokens on; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -14,11 +13,11 @@ from scipy import special
 
 from lcbook import stats
 from lcbook.explorers.controls import Choice, Control, Slider
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 from lcbook.formats import tokens
-from lcbook.stats.estimate import require_columns
+from lcbook.stats.estimate import pooled_chance, require_columns
 
-NORMALIZERS = (
+COMPARED = (
     "softmax", "log-n softmax", "off-by-one softmax", "sparsemax", "entmax 1.5", "top-16", "sigmoid",
 )  # fmt: skip
 TRAINED = 256  # keys at which log-n softmax equals softmax
@@ -71,8 +70,8 @@ def needle_weight(
     0, top-16 is the softmax of the 16 highest, sigmoid is 1 / (1 + n exp(-s)) for each key alone. Raises ValueError for
     another normalizer, a negative margin or spread, or n outside 2 to 2^30 keys.
     """
-    if normalizer not in NORMALIZERS:
-        raise ValueError(f"normalizer is {normalizer!r}; allowed are {', '.join(NORMALIZERS)}.")
+    if normalizer not in COMPARED:
+        raise ValueError(f"normalizer is {normalizer!r}; allowed are {', '.join(COMPARED)}.")
     if not (margin >= 0 and spread >= 0):
         raise ValueError(f"margin is {margin} and spread is {spread} nats; allowed is 0 or more.")
     scores, counts = distractors(n)
@@ -128,16 +127,15 @@ def weight_explorer(
     controls: dict[str, Control] = {
         "margin": Slider(0, 20, 0.5, margin, "Margin of the needle", unit=" nats"),
         "spread": Slider(0, 4, 0.25, spread, "Spread of the distractors", unit=" nats"),
-        "normalizer": Choice(NORMALIZERS, normalizer, "Normalizer"),
+        "normalizer": Choice(COMPARED, normalizer, "Normalizer"),
     }
     constants = {
         "trained": TRAINED, "kept": KEPT, "high": HIGH, "last": LAST, "lowest": LOWEST, "step": STEP,
         "tails": TAILS.tolist(),
     }  # fmt: skip
-    script = f"const fixed = {_dumped(constants)};\n"
     at = [f"{needle_weight(n, margin, spread):.2g}" for n in (TRAINED, 2**20)]
     return live(
-        script + (JS / "dilution.js").read_text(encoding="utf-8"),
+        script("dilution.js", fixed=constants),
         controls,
         alt="The weight of one needle against the number of keys, and the margin that a weight of 0.9 takes. Under "
         f"softmax a margin of {margin} nats over distractors of spread {spread} gives {at[0]} among {TRAINED} keys and "
@@ -217,7 +215,7 @@ def remedy_explorer(table: pd.DataFrame, remedy: str = "") -> Explorer:
     data = {
         hay: {name: _entry(maps.loc[hay, name], found.loc[[(hay, name)]]) for name in names} for hay in hays
     }
-    chance = float(np.average(table["chance"], weights=table["total"]))
+    chance = pooled_chance(table)
     fixed = {
         "lengths": lengths, "names": [tokens(n) for n in lengths], "depths": [round(100 * d, 1) for d in depths],
         "chance": round(100 * chance, 2), "baseline": BASELINE, "hay": hays[0],
@@ -227,8 +225,7 @@ def remedy_explorer(table: pd.DataFrame, remedy: str = "") -> Explorer:
         controls["haystack"] = Choice(tuple(hays), hays[0], "Haystack")
     shown, other = data[hays[0]][remedy], data[hays[0]][BASELINE]
     return live(
-        f"const data = {_dumped(data)}, fixed = {_dumped(fixed)};\n"
-        + (JS / "remedy.js").read_text(encoding="utf-8"),
+        script("remedy.js", data=data, fixed=fixed),
         controls,
         alt=f"Recall of one trained model by length and depth, at {lengths[0]:,} and at {lengths[-1]:,} tokens: "
         f"{'' if remedy == BASELINE else f'with {remedy} {_ends(shown)}, '}{BASELINE} {_ends(other)}. Chance is "
@@ -250,10 +247,6 @@ def _entry(cells: pd.DataFrame, curve: pd.DataFrame) -> dict[str, Any]:
 def _ends(entry: dict[str, Any]) -> str:
     """Return recall at the shortest and at the longest length."""
     return f"{entry['recall'][0]:.0f} and {entry['recall'][-1]:.0f} %"
-
-
-def _dumped(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _remedy_picture(

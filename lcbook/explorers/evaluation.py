@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats as distributions
 
 from lcbook.explorers.controls import Choice, Control, Slider
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 from lcbook.formats import tokens
 from lcbook.stats.effective import RULER, last_success, lower_bound, more_samples
 from lcbook.stats.estimate import require_columns, require_counts, wilson
@@ -42,8 +41,7 @@ def samples_explorer(samples: int = 20, wrong: int = 0, level: str = "90 %") -> 
     low, high = wilson(right, samples)
     bound, needed = lower_bound(right, samples), more_samples(right, samples, claim)
     return live(
-        f"const fixed = {_dumped({'z2': Z2, 'alpha': 0.05})};\n"
-        + (JS / "samples.js").read_text(encoding="utf-8"),
+        script("samples.js", fixed={"z2": Z2, "alpha": 0.05}),
         controls,
         alt=f"The recall that {right} right answers of {samples} allow: {100 * low:.1f} to {100 * high:.1f} % by "
         f"Wilson's 95 % interval, at least {100 * bound:.1f} % by the exact one-sided bound. "
@@ -143,8 +141,7 @@ def heat_map_explorer(
     curve = chosen.groupby("length")[["correct", "total"]].sum()
     reach = last_success(lengths, curve["correct"] / curve["total"])
     return live(
-        f"const data = {_dumped(data)}, fixed = {_dumped(fixed)};\n"
-        + (JS / "grid.js").read_text(encoding="utf-8"),
+        script("grid.js", data=data, fixed=fixed),
         controls,
         alt=f"Recall of one model by length and depth of {task} in {haystack}, {samples} items a cell: "
         f"{100 * pooled['correct'] / pooled['total']:.0f} % over all cells ({100 * low:.0f} to {100 * high:.0f} %). "
@@ -198,7 +195,3 @@ def _grid_picture(frame: pd.DataFrame, lengths: list[Any], depths: list[Any], ch
         ax.set_xticks(at[:: -(-len(lengths) // 6)], [tokens(n) for n in lengths][:: -(-len(lengths) // 6)])
         ax.set_xlabel("length (tokens)")
     return figure
-
-
-def _dumped(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

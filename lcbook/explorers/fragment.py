@@ -188,6 +188,17 @@ def widget(function: Callable[..., Any], controls: Mapping[str, Control]) -> Any
     return ipywidgets.VBox([*fields.values(), ipywidgets.interactive_output(function, fields)])
 
 
+def script(name: str, **constants: Any) -> str:
+    """Return the JavaScript file `name` of this folder, behind the constants that it reads."""
+    told = ", ".join(f"{constant} = {_json(value)}" for constant, value in constants.items())
+    return (f"const {told};\n" if told else "") + (JS / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """Return a value in JavaScript; "<" is escaped so that no text can close the script, and reads the same."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
 def _require_alt(alt: str) -> None:
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
@@ -222,9 +233,7 @@ def _lighter(svg: list[bytes], webp: list[bytes]) -> list[str]:
 def _fragment(body: str, script: str, spec: dict[str, Any], caption: str | None, javascript: str = "") -> str:
     lines = (JS / script).read_text(encoding="utf-8").splitlines()
     code = "\n".join(line for line in lines if not line.startswith("//"))
-    # "<" is escaped so that no text can close the script; the browser reads the same string.
-    data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    code = code.replace("__SPEC__", data).replace("__BODY__", javascript.strip("\n"))
+    code = code.replace("__SPEC__", _json(spec)).replace("__BODY__", javascript.strip("\n"))
     style = (JS / "explorer.css").read_text(encoding="utf-8").strip()
     inner = f"<style>{style}</style>\n{body}"
     inner += f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""

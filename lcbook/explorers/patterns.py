@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +19,7 @@ from lcbook.attention.patterns import (
     random_blocks,
 )
 from lcbook.explorers.controls import Choice, Control, Slider
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 
 LENGTH, MOST_GLOBALS = 64, 4
 FADE = 0.85  # a layer more makes a cell this much paler
@@ -76,7 +74,6 @@ def pattern_explorer(kind: str = "window", window: int = 8, layers: int = 4) -> 
     tables = [
         random_blocks(BigBird(1, window=2, random=1, globals=g), LENGTH) for g in range(MOST_GLOBALS + 1)
     ]
-    script = f"const drawn = {json.dumps(tables, separators=(',', ':'))};\n"
     controls: dict[str, Control] = {
         "kind": Choice(KINDS, kind, "Pattern"),
         "window": Slider(1, 32, 1, window, "Window or block"),
@@ -85,7 +82,7 @@ def pattern_explorer(kind: str = "window", window: int = 8, layers: int = 4) -> 
         "layers": Slider(1, 8, 1, layers, "Layers"),
     }
     return live(
-        script + (JS / "pattern.js").read_text(encoding="utf-8"),
+        script("pattern.js", drawn=tables),
         controls,
         alt="Attention patterns over 64 tokens: a window sees a narrow band, at a fraction of the cost of full "
         "attention, and each further layer lets the last token be told of window - 1 tokens more, so that a stack of "

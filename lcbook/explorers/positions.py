@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lcbook.explorers.controls import Slider
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 
 LONGEST = 8192 * 64
 
@@ -56,7 +56,7 @@ def alibi_half_distance(slope: float | int, margin: float | int, length: int) ->
 def rope_explorer(base: int = 10_000, head_width: int = 64, length: int = 1024) -> Explorer:
     """What RoPE has seen in training: the score against distance, and the turns each channel has made."""
     return live(
-        (JS / "rope.js").read_text(encoding="utf-8"),
+        script("rope.js"),
         {
             "base": Slider(10, 1_000_000, 10**0.05, base, "Base", log=True),
             "width": Slider(8, 128, 2, head_width, "Head width"),
@@ -73,7 +73,7 @@ def rope_explorer(base: int = 10_000, head_width: int = 64, length: int = 1024) 
 def alibi_explorer(slope: float = 1 / 16, margin: float = 8.0, length: int = 4096) -> Explorer:
     """ALiBi's soft window: the weight of a needle against its distance, and where it falls to one half."""
     return live(
-        (JS / "alibi.js").read_text(encoding="utf-8"),
+        script("alibi.js"),
         {
             "slope": Slider(1 / 256, 1, 2**0.25, slope, "Slope", log=True),
             "margin": Slider(0, 20, 0.25, margin, "Margin of the needle", unit=" nats"),

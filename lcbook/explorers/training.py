@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -14,9 +13,9 @@ from matplotlib.figure import Figure
 
 from lcbook import stats
 from lcbook.explorers.controls import Choice, Control, Slider, format_number
-from lcbook.explorers.fragment import BLUE, JS, ORANGE, Explorer, live
+from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 from lcbook.plots.depth import bin_middles
-from lcbook.stats.estimate import require_columns
+from lcbook.stats.estimate import pooled_chance, require_columns
 from lcbook.tasks.recall import depth_weights
 
 BINS = 10  # bars of the distribution in training
@@ -58,17 +57,16 @@ def depth_dial(table: pd.DataFrame, *, training: str = "", strength: float | int
         controls["strength"] = _strengths(levels, strength)
     if len(states) > 1:
         controls["state"] = Choice(STATES, STATES[0], "Weights")
-    chance = float(np.average(table["chance"], weights=table["total"]))
+    chance = pooled_chance(table)
     fixed = {
         "training": training, "levels": _listed(controls.get("strength"), levels), "states": list(STATES),
         "chance": round(chance, 4), "bins": BINS, "seeds": int(found["seeds"].max()), "first": int(states[0]),
     }  # fmt: skip
-    script = f"const data = {_dumped(data)}, fixed = {_dumped(fixed)};\n"
     shown = data[training][levels.index(strength) if len(data[training]) > 1 else 0]
     said = f" at strength {format_number(strength)}" if len(data[training]) > 1 else ""
     start = shown["recall"][int(states[0])]
     return live(
-        script + (JS / "depth.js").read_text(encoding="utf-8"),
+        script("depth.js", data=data, fixed=fixed),
         controls,
         alt=f"Where asked needles lay in training, and recall by depth. Trained on {training}{said}, recall is "
         f"{start[1][0]:.0f} % at the start of the context, {start[1][len(start[1]) // 2]:.0f} % in the middle and "
@@ -116,10 +114,6 @@ def _listed(control: Control | None, levels: list[Any]) -> list[Any]:
     if control is None:
         return levels
     return list(control.values if isinstance(control, Slider) else control.options)
-
-
-def _dumped(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _dial_picture(shown: dict[str, Any], start: list[list[float]], training: str, chance: float) -> Figure:
@@ -247,9 +241,8 @@ def schedule_explorer(
         "target": Slider(512, 2**17, 2, target, "Target length", log=True),
         "millions": Slider(16, 2**16, 2, millions, "Million tokens", log=True),
     }
-    script = f"const batch = {SEQUENCES}, dots = {DOTS};\n"
     return live(
-        script + (JS / "schedule.js").read_text(encoding="utf-8"),
+        script("schedule.js", batch=SEQUENCES, dots=DOTS),
         controls,
         alt="Lengths against tokens spent, and how many training tokens see a key at each distance. Against training "
         "at the target length throughout, random or growing lengths save from a quarter to three quarters of "

@@ -118,6 +118,11 @@ def p_solve(solved: Values) -> Estimate:
     return Estimate(float(flags.mean()), low, high)
 
 
+def pooled_chance(frame: pd.DataFrame) -> float:
+    """Return the recall of a guesser over all rows of `frame`: the mean of `chance` weighted by `total`."""
+    return float(np.average(frame["chance"], weights=frame["total"]))
+
+
 def require_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """Raise ValueError unless `frame` has these columns and a row."""
     missing = [name for name in dict.fromkeys(columns) if name not in frame.columns]

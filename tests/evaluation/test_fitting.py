@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 from small_tokenizers import reader
 
-from lcbook.evaluation.fitting import PADS, Cut, Fitter, Layout, Measure, _cuts, measure, token_at, write
+from lcbook.evaluation.fitting import PADS, Cut, Fitter, Layout, Measure, _cuts, token_at, write
 
 FILLER = "The sun is low. We rest."
 LAYOUT = Layout("Read.\n\n", "\n\nWhat?", "A is 7.", ("B is 3.", "C is 5."), (3, 15), FILLER)
@@ -65,7 +65,7 @@ def test_token_at_by_hand():
 def test_measure_by_hand():
     """Read . | The B is 3 . sun A is 7 . is low . C is 5 . We rest . | What ?  as words and marks."""
     written = write(LAYOUT, Cut(1, 7, 24))
-    found = measure(reader("words").encode(written.text).starts, written, "A is 7.")
+    found = counted(reader("words").encode(written.text).starts, written, "A is 7.")
     assert found == Measure(tokens=24, first=2, context=20, size=4, place=6)
 
 

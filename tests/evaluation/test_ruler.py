@@ -85,7 +85,7 @@ def test_a_whole_run_of_lm_eval_asks_the_same_prompts(case):
 # ---- what the prompts say
 
 
-@pytest.mark.parametrize("haystack", ruler.HAYSTACKS)
+@pytest.mark.parametrize("haystack", ruler.FILLERS)
 @pytest.mark.parametrize("task", NEEDLES)
 def test_needles_are_found_by_reading(task, haystack):
     spec = NEEDLES[task]

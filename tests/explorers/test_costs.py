@@ -25,7 +25,6 @@ from lcbook.explorers.costs import (
     linear_flops,
     pairs,
     prefill_seconds,
-    score_bytes,
     token_seconds,
     weights,
 )
@@ -64,7 +63,6 @@ def test_worked_by_hand() -> None:
     assert linear_flops(sizes, 10) == 20 * weights(sizes)
     assert attention_flops(sizes, 10) == 4 * 256 * (50 + 32)
     assert cache_bytes(sizes, 10) == 2 * 128 * (10 + 4)
-    assert score_bytes(sizes, 10) == 2 * 100
     assert prefill_seconds(sizes, 10, 1e6) == pytest.approx((20 * 1_769_472 + 83_968) / 1e6)
     assert token_seconds(sizes, 10, 1e6) == pytest.approx((1_769_472 + 3584) / 1e6)
 
@@ -216,7 +214,7 @@ def test_the_numbers_the_page_reads_out(
         )
         assert f"{scaled(weights(sizes) * sizes.number_bytes, 'B')} of weights" in said
         assert f"a KV cache of {scaled(cache_bytes(sizes, length), 'B')}" in said
-        assert f"would fill {scaled(score_bytes(sizes, length), 'B')}." in said
+        assert f"would fill {scaled(sizes.heads * length**2 * sizes.number_bytes, 'B')}." in said
         # 398.1 TFLOP/s and 3,183 GB/s: where the sliders stand.
         size = {"µs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600}
         times = re.findall(r"(?:in|takes) ([\d.]+) (µs|ms|s|min|h)\b", said)

@@ -22,7 +22,7 @@ from torch import Tensor
 from lcbook import stats
 from lcbook.attention import normalizers
 from lcbook.explorers.dilution import (
-    NORMALIZERS,
+    COMPARED,
     distractors,
     margin_needed,
     needle_weight,
@@ -134,7 +134,7 @@ def of_the_package(name: str) -> Callable[[Tensor], Tensor]:
     return (lambda s: found(s / math.log(256))) if name == "log-n softmax" else found
 
 
-@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("name", COMPARED)
 def test_weights_are_the_medians_of_real_draws(name: str) -> None:
     generator = torch.Generator().manual_seed(11)
     near = 0.08 if name == "sparsemax" else 0.05  # by far the worst at 256 keys and spread 4
@@ -208,7 +208,7 @@ def test_one_haystack_has_no_menu() -> None:
 
 @pytest.mark.browser
 def test_the_weights_in_the_page_are_pythons(browser: Browser, weights: Explorer) -> None:
-    grid = itertools.product((0.5, 8, 13.5, 20), (0, 1, 2.25, 4), NORMALIZERS)
+    grid = itertools.product((0.5, 8, 13.5, 20), (0, 1, 2.25, 4), COMPARED)
     cases = [dict(zip(("margin", "spread", "normalizer"), values, strict=True)) for values in grid]
     for case, run in zip(cases, computed(browser, weights, cases), strict=True):
         margin, spread, name = case.values()
