@@ -105,30 +105,18 @@ def build(
             raise ValueError(f"{name} is {value}; allowed is 0 or more.")
     encode, besides = model.encode, reply_tokens + model.overhead()
     rng = np.random.default_rng([seed, 3])
-    facts = item.facts[1:] if isinstance(haystack, Competing) else (*item.facts[1:], *item.distractors)
-    others = tuple(facts[i].text for i in rng.permutation(len(facts)))
-    layout = Layout(
-        head=f"{item.intro}\n\n",
-        tail=f"\n\nQuestion: {item.question}\nAnswer: {item.prefix}",
-        needle=item.facts[0].text,
-        others=others,
-        places=(0,) * len(others),
-    )
-    bare = write(layout, Cut(len(others), 0, 0))  # the sentences alone, the needle last
-    starts = encode(bare.text).starts
-    least = counted(starts, bare, layout.needle)
-    bounds = [token_at(starts, at) for at in bare.others] + [least.first + least.place]
-    sizes = [after - at for at, after in pairwise(bounds)]
+    layout = _layout(item, haystack, rng)
+    least, sizes = _bare(layout, encode)
     shortest = least.tokens + max(sizes, default=0) + besides
     if length < shortest:
         raise ValueError(
             f"length is {length}; allowed is at least {shortest} for this item of the task {item.task}, with "
-            f"{len(others) + 1} sentences and {reply_tokens} tokens of reply."
+            f"{len(layout.others) + 1} sentences and {reply_tokens} tokens of reply."
         )
     room = length - besides
     free = room - least.tokens
     filler, starts = _filler(haystack, item, encode, seed, free + SPARE)
-    drawn = np.sort(rng.integers(free + 1, size=len(others))).tolist()
+    drawn = np.sort(rng.integers(free + 1, size=len(layout.others))).tolist()
     used = filler[: starts[free]]
     places = tuple(sorted(_snapped(used, starts[token]) for token in drawn))
     fitter = Fitter(replace(layout, filler=filler, places=places), starts, encode)
@@ -144,6 +132,23 @@ def build(
     if best is None:
         raise ValueError(f"length is {length}; allowed is a length that a cut of the haystack can reach.")
     return _prompt(item, best[1], best[2], besides - reply_tokens, depth)
+
+
+def _layout(item: Item, haystack: Haystack, rng: np.random.Generator) -> Layout:
+    """Return the sentences of `item` without filler, all but the needle in an order that `rng` draws."""
+    facts = item.facts[1:] if isinstance(haystack, Competing) else (*item.facts[1:], *item.distractors)
+    others = tuple(facts[i].text for i in rng.permutation(len(facts)))
+    tail = f"\n\nQuestion: {item.question}\nAnswer: {item.prefix}"
+    return Layout(f"{item.intro}\n\n", tail, item.facts[0].text, others, (0,) * len(others))
+
+
+def _bare(layout: Layout, encode: Encode) -> tuple[Measure, list[int]]:
+    """Return what the sentences alone take, the needle last, and the tokens of each of the others."""
+    bare = write(layout, Cut(len(layout.others), 0, 0))
+    starts = encode(bare.text).starts
+    least = counted(starts, bare, layout.needle)
+    bounds = [token_at(starts, at) for at in bare.others] + [least.first + least.place]
+    return least, [after - at for at, after in pairwise(bounds)]
 
 
 def _first_cuts(fitter: Fitter, sizes: list[int], least: Measure, free: int, depth: float | int) -> list[Cut]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
+from typing import Any
 
 MOST_POSITIONS = 4096
 
@@ -113,6 +114,13 @@ def control_html(control: Control) -> str:
         f"<label><span>{html.escape(control.label)}</span>"
         f'<select autocomplete="off" data-lm-suppress-shortcuts="true">{options}</select></label>'
     )
+
+
+def control_spec(control: Control) -> dict[str, Any]:
+    """Return what the page has to know of a control: its values in order, and the unit of numbers."""
+    if isinstance(control, Choice):
+        return {"values": control.options}
+    return {"values": control.values, "unit": control.unit}
 
 
 def slider_html(label: str, shown: str, last: int, start: int) -> str:

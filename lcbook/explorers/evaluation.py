@@ -97,36 +97,22 @@ def heat_map_explorer(
     cell, a total that varies in a task, cells of a single item, more than 150 KB of items, or a start not there.
     """
     require_columns(frame, COLUMNS)
-    tasks, haystacks = (frame[name].unique().tolist() for name in ("task", "haystack"))
-    haystacks.sort()
-    lengths, depths = (sorted(frame[name].unique().tolist()) for name in ("length", "depth"))
     _require_items(frame)
-    by = frame.sort_values("seed").groupby(["task", "haystack", "depth", "length"])["correct"]
-    cells = by.agg(lambda right: "".join(DIGITS[int(k)] for k in right))
-    for cell in pd.MultiIndex.from_product([tasks, haystacks, depths, lengths]):
-        if cell not in cells.index:
-            raise ValueError(
-                f"frame lacks {cell[0]!r} in {cell[1]} at depth {cell[2]} and length {cell[3]}; allowed "
-                "is every combination."
-            )
+    tasks, haystacks = frame["task"].unique().tolist(), sorted(frame["haystack"].unique().tolist())
+    lengths, depths = (sorted(frame[name].unique().tolist()) for name in ("length", "depth"))
+    cells = _digits(frame, pd.MultiIndex.from_product([tasks, haystacks, depths, lengths]))
     most = int(cells.str.len().max())
-    if most < 2 or (size := int(cells.str.len().sum())) > HEAVY:
-        given = f"{most} items a cell" if most < 2 else f"{size} items"
-        raise ValueError(f"frame has {given}; allowed are 2 items a cell or more, and {HEAVY} in all.")
+    samples, task, haystack = samples or most, task or tasks[0], haystack or str(haystacks[0])
     data = {
-        name: {
-            str(one): [[cells.loc[(name, one, d, n)] for n in lengths] for d in depths] for one in haystacks
-        }
+        name: {str(one): [[cells[name, one, d, n] for n in lengths] for d in depths] for one in haystacks}
         for name in tasks
     }
-    samples, task, haystack = samples or most, task or tasks[0], haystack or str(haystacks[0])
-    totals = frame.groupby("task")["total"].first()
-    chance = frame.groupby("task")["chance"].mean()
+    by_task = frame.groupby("task").agg({"total": "first", "chance": "mean"})
     fixed = {
         "lengths": lengths, "names": [tokens(n) for n in lengths], "depths": [round(100 * d, 1) for d in depths],
         "z2": Z2, "level": RULER, "task": task, "haystack": haystack,
-        "asked": {name: int(totals[name]) for name in tasks},
-        "chance": {name: round(float(chance[name]), 4) for name in tasks},
+        "asked": {name: int(by_task["total"][name]) for name in tasks},
+        "chance": {name: round(float(by_task["chance"][name]), 4) for name in tasks},
     }  # fmt: skip
     controls: dict[str, Control] = {}
     if len(tasks) > 1:
@@ -134,29 +120,45 @@ def heat_map_explorer(
     if len(haystacks) > 1:
         controls["haystack"] = Choice(tuple(map(str, haystacks)), haystack, "Haystack")
     controls["samples"] = Slider(1, most, 1, samples, "Items a cell")
-    chosen = frame[(frame["task"] == task) & (frame["haystack"].astype(str) == haystack)]
-    chosen = chosen[chosen.groupby(["depth", "length"])["seed"].rank(method="first") <= samples]
-    pooled = chosen[["correct", "total"]].sum()
-    low, high = wilson(pooled["correct"], pooled["total"])
-    curve = chosen.groupby("length")[["correct", "total"]].sum()
-    reach = last_success(lengths, curve["correct"] / curve["total"])
+    shown = frame[(frame["task"] == task) & (frame["haystack"].astype(str) == haystack)]
+    shown = shown[shown.groupby(["depth", "length"])["seed"].rank(method="first") <= samples]
     return live(
         script("grid.js", data=data, fixed=fixed),
         controls,
-        alt=f"Recall of one model by length and depth of {task} in {haystack}, {samples} items a cell: "
-        f"{100 * pooled['correct'] / pooled['total']:.0f} % over all cells ({100 * low:.0f} to {100 * high:.0f} %). "
-        + (
-            f"It keeps {100 * RULER:.1f} % up to {tokens(reach)} tokens."
-            if reach
-            else f"No length has {100 * RULER:.1f} %."
-        ),
-        fallback=_grid_picture(chosen, lengths, depths, float(chance[task])),
+        alt=f"Recall of one model by length and depth of {task} in {haystack}, {samples} items a cell: {_told(shown)}",
+        fallback=_grid_picture(shown, lengths, depths, float(by_task["chance"][task])),
         height=310,
         panels=2,
         caption="Computed beforehand. Left: recall in percent of the full tone, by length and by where in the context "
         "the needle stands. Right: over all depths, with Wilson's 95 % interval, as if answers were independent; "
         f"dashed are chance and {100 * RULER:.1f} %.",
     )
+
+
+def _digits(frame: pd.DataFrame, every: pd.MultiIndex) -> pd.Series:
+    """Return for each cell of `every` a digit an item, in the order of seeds: how many of its answers are right."""
+    by = frame.sort_values("seed").groupby(["task", "haystack", "depth", "length"])["correct"]
+    cells = by.agg(lambda right: "".join(DIGITS[int(k)] for k in right))
+    for task, haystack, depth, length in every.difference(cells.index, sort=False)[:1]:
+        raise ValueError(
+            f"frame lacks {task!r} in {haystack} at depth {depth} and length {length}; allowed is every combination."
+        )
+    most, size = int(cells.str.len().max()), int(cells.str.len().sum())
+    if most < 2 or size > HEAVY:
+        given = f"{most} items a cell" if most < 2 else f"{size} items"
+        raise ValueError(f"frame has {given}; allowed are 2 items a cell or more, and {HEAVY} in all.")
+    return cells
+
+
+def _told(shown: pd.DataFrame) -> str:
+    """Return recall over all cells, and up to which length it stays above RULER's threshold."""
+    right, total = shown["correct"].sum(), shown["total"].sum()
+    low, high = wilson(right, total)
+    curve = shown.groupby("length")[["correct", "total"]].sum()
+    reach = last_success(curve.index.tolist(), curve["correct"] / curve["total"])
+    level = f"{100 * RULER:.1f} %"
+    kept = f"It keeps {level} up to {tokens(reach)} tokens." if reach else f"No length has {level}."
+    return f"{100 * right / total:.0f} % over all cells ({100 * low:.0f} to {100 * high:.0f} %). {kept}"
 
 
 def _require_items(frame: pd.DataFrame) -> None:

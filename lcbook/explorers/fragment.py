@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lcbook.explorers.controls import Choice, Control, control_html, format_number, slider_html
+from lcbook.explorers.controls import Choice, Control, control_html, control_spec, format_number, slider_html
 
 JS = Path(__file__).parent / "js"
 CRISP_BYTES = 24_000  # a vector picture up to this size is kept even where WebP is smaller
@@ -135,12 +135,7 @@ def live(
         raise ValueError(
             f"height is {height} and panels is {panels}; allowed are height >= 120 and panels >= 1"
         )
-    picture, png = f"<p>{html.escape(alt)}</p>", None
-    if fallback is not None:
-        png = _picture(fallback, "png")
-        source = _lighter([_picture(fallback, "svg")], [_picture(fallback, "webp")])[0]
-        picture = f'<img class="dark-light" src="{source}" alt="{html.escape(alt)}">'
-        plt.close(fallback)
+    picture, png = _still(fallback, alt)
     many = " lc-many" if len(controls) > 3 else ""
     fields = "".join(control_html(control) for control in controls.values())
     body = f'<div class="lc-controls{many}">{fields}</div><div class="lc-view">{picture}</div>'
@@ -149,12 +144,7 @@ def live(
         "alt": alt,
         "height": height,
         "panels": panels,
-        "controls": [
-            {"name": name, "values": c.options}
-            if isinstance(c, Choice)
-            else {"name": name, "values": c.values, "unit": c.unit}
-            for name, c in controls.items()
-        ],
+        "controls": [{"name": name, **control_spec(control)} for name, control in controls.items()],
     }
     return Explorer(_fragment(body, "live.js", spec, caption, javascript), alt, png)
 
@@ -197,6 +187,15 @@ def script(name: str, **constants: Any) -> str:
 def _json(value: Any) -> str:
     """Return a value in JavaScript; "<" is escaped so that no text can close the script, and reads the same."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _still(fallback: Figure | None, alt: str) -> tuple[str, bytes | None]:
+    """Return what stands in for a figure where no script runs, and in a PDF; close the figure."""
+    if fallback is None:
+        return f"<p>{html.escape(alt)}</p>", None
+    png, svg, webp = (_picture(fallback, kind) for kind in ("png", "svg", "webp"))
+    plt.close(fallback)
+    return f'<img class="dark-light" src="{_lighter([svg], [webp])[0]}" alt="{html.escape(alt)}">', png
 
 
 def _require_alt(alt: str) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 from small_tokenizers import reader
 
-from lcbook.evaluation.fitting import PADS, Cut, Fitter, Layout, Measure, _cuts, token_at, write
+from lcbook.evaluation.fitting import PADS, Cut, Fitter, Layout, Measure, _cuts, counted, token_at, write
 
 FILLER = "The sun is low. We rest."
 LAYOUT = Layout("Read.\n\n", "\n\nWhat?", "A is 7.", ("B is 3.", "C is 5."), (3, 15), FILLER)
