@@ -117,24 +117,22 @@ def whole_run(task: str, length: int) -> dict[str, Any]:
 
 def main() -> None:
     """Write the file."""
-    kinds = [(task, kind) for task in NEEDLES for kind in ("repeat", "needle")]
+    kinds: list[tuple[str, str | None]] = [(task, kind) for task in NEEDLES for kind in ("repeat", "needle")]
     kinds += [(task, None) for task in ("ruler_vt", "ruler_cwe", "ruler_fwe")]
-    cases = [(*kind, *asked) for kind in kinds for asked in ASKED]
+    cases: list[Case] = [(*kind, *asked) for kind in kinds for asked in ASKED]
     # The first chain that is drawn for the solved example has one name twice: lm-eval tries a shorter one.
     cases.append(("ruler_vt", None, 1103, 8716, "pieces"))
-    short = [("niah_multiquery", "needle", length, length, "pieces") for length in range(180, 300, 7)]
+    cases += [("niah_multiquery", "needle", length, length, "pieces") for length in range(180, 300, 7)]
     pairs = ruler("prepare_niah").WORDS
     packages = ("lm_eval", "wonderwords", "nltk", "numpy", "transformers", "tokenizers")
-    told = {
+    told: dict[str, Any] = {
         "how": HOW,
         "made_with": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "settings": {task: settings(task) for task in NEEDLES},
-        "prompts": [row(case, 5) for case in cases],
-        "short": [row(case, 5) for case in short],
         "pairs": {"number": len(pairs), "every_997th": digest([*pairs[::997], pairs[-1]])},
         "whole_runs": [whole_run("ruler_vt", 1103), whole_run("niah_multikey_3", 801)],
     }
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in told.pop("prompts") + told.pop("short"))
+    lines = ",\n".join(f"  {json.dumps(row(case, 5))}" for case in cases)
     text = json.dumps(told, indent=1)
     OUT.write_text(f'{text[:-2]},\n "prompts": [\n{lines}\n ]\n}}\n', encoding="utf-8")
 
