@@ -25,22 +25,31 @@ endif
 
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet --no-warn-script-location
 PYTEST := $(PY) -m pytest -n auto
+# Chapters side by side, one core each; what they find is read by tests/test_chapters.py.
+LIVE := LCBOOK_SCALE=live LCBOOK_CACHE=$(CURDIR)/_build/lcbook LCBOOK_CORES=1 OMP_NUM_THREADS=1
 
-.PHONY: help book test quick check format execute reference serve clean constraints chromium
+.PHONY: help book html lab test quick check format execute reference serve clean constraints chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-book: $(PACKAGE) ## execute the chapters (cached) and render _build/html
+book: $(PACKAGE) ## execute the chapters that changed and render _build/html
 	@$(PY) tools/book.py build
 
-test: $(TESTS) chromium ## everything CI runs: chapters from a cold cache, the site, unit and browser tests
-	@rm -rf _build/lcbook _build/.jupyter_cache
-	@LCBOOK_SCALE=live $(PY) tools/book.py build; built=$$?; \
-	$(PYTEST) --dist loadfile --no-loadscope-reorder tests && exit $$built
+html: $(PACKAGE) ## render _build/html from the stored outputs, executing nothing
+	@$(PY) tools/book.py html
+
+lab: $(PACKAGE) ## open the chapters in JupyterLab
+	@$(PY) -m jupyterlab $$(test "$$(id -u)" != 0 || echo --allow-root) chapters
+
+test: $(TESTS) chromium ## everything CI runs: each chapter from a cold cache, the site, unit and browser tests
+	@rm -rf _build/lcbook; status=0; \
+	$(LIVE) $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env chapters || status=1; \
+	$(PY) tools/book.py html || status=1; \
+	$(PYTEST) --dist loadgroup tests || status=1; exit $$status
 
 quick: $(TESTS) ## unit tests and every chapter at smoke scale
-	@$(PYTEST) -m "not slow and not browser" tests
+	@$(PYTEST) --dist worksteal -m "not slow and not browser" tests
 
 check: $(TESTS) ## ruff, types, import contracts
 	@status=0; \

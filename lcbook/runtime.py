@@ -97,12 +97,24 @@ def device_description() -> str:
     """Return the machine in words, for provenance and for the line that `setup` prints."""
     if device().type == "cuda":
         return torch.cuda.get_device_name()
-    return f"CPU, {cores()} cores, {platform.machine()}"
+    return f"CPU, {_cores_there()} cores, {platform.machine()}"
+
+
+def _cores_there() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores to compute on: `LCBOOK_CORES` if set, else those that this process may use.
+
+    Chapters that run side by side are given a share each. Raises ValueError if `LCBOOK_CORES` is no number of cores.
+    """
+    named = os.environ.get("LCBOOK_CORES", "")
+    if not named:
+        return _cores_there()
+    if not named.isdecimal() or int(named) < 1:
+        raise ValueError(f"LCBOOK_CORES is {named!r}; allowed is a whole number from 1.")
+    return int(named)
 
 
 @contextmanager

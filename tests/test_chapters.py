@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 
-from lcbook import claims
+import lcbook as lc
+from lcbook import claims, cli, runtime, store
 from lcbook.stats.estimate import Estimate
-from tests.processes import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -201,13 +200,18 @@ def test_weighs_little(path: Path):
 
 
 @each_notebook
-def test_runs_at_smoke_scale(path: Path, tmp_path: Path):
-    notebook = read(path)
-    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}})
-    environment = plain() | {"LCBOOK_SCALE": "smoke", "LCBOOK_CACHE": str(tmp_path)}
-    client.execute(env=environment, stderr=subprocess.DEVNULL)
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
-    assert wrong_solutions(notebook) == []
+def test_runs_at_smoke_scale(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """In this process, exercises and solutions included; `make test` runs each notebook in a kernel at live scale too."""
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(runtime, "session", runtime.Session())
+    monkeypatch.setattr(cli, "NOT_RUN", {"colab"})
+    with matplotlib.rc_context():
+        cli.run_chapter(path)
+    assert runtime.session.chapter == path.stem
+    solutions = "".join(cell.source for cell in code_cells(path) if "solution" in tags(cell))
+    said = capsys.readouterr().out
+    assert said.count("Right.\n") == solutions.count("lc.check("), said
+    assert "Not yet" not in said
 
 
 def cards(notebook: Any) -> dict[str, tuple[str, str]]:
@@ -245,9 +249,9 @@ def disagreements(stored: dict[str, tuple[str, str]], again: dict[str, tuple[str
     return said + [f"{claim} is new" for claim in again if claim not in stored]
 
 
-def page(verdict: claims.Verdict) -> Any:
-    """A notebook of one claim cell that shows the verdict's card."""
-    output = nbformat.v4.new_output("display_data", {"text/html": verdict._repr_html_()})
+def page(card: claims.Verdict | claims.Card) -> Any:
+    """A notebook of one claim cell that shows the card."""
+    output = nbformat.v4.new_output("display_data", {"text/html": card._repr_html_()})
     return nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(outputs=[output], metadata={"tags": ["claim"]})]
     )
@@ -277,12 +281,16 @@ def test_cards_mask_numbers_alone(monkeypatch: pytest.MonkeyPatch):
     assert cards(page(other.decide(effects[1], seeds=5))) != shown[1]
 
 
-@each_notebook
+@each_chapter
 @pytest.mark.slow
-def test_claims_hold_when_run_again(path: Path):
-    """The notebook is run at live scale; `make test` filled the cache of runs as it built the book."""
-    again = read(path)
-    client = NotebookClient(again, timeout=1800, resources={"metadata": {"path": str(path.parent)}})
-    environment = plain() | {"LCBOOK_SCALE": "live", "LCBOOK_CACHE": str(ROOT / "_build" / "lcbook")}
-    client.execute(env=environment, stderr=subprocess.DEVNULL)
-    assert not disagreements(cards(read(path)), cards(again))
+def test_claims_hold_when_run_again(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The verdicts that `make test` found as nbval ran the notebooks at live scale, beside the cards stored in them."""
+    monkeypatch.setenv("LCBOOK_CACHE", str(ROOT / "_build" / "lcbook"))
+    monkeypatch.setenv("LCBOOK_SCALE", "live")
+    folder = runtime.cache_dir() / "claims" / "live"
+    found = [store.load_json(file) for file in sorted(folder.glob("*.json"))]
+    verdicts = [claims.Verdict.from_dict(one) for one in found if one["chapter"] == path.stem]
+    assert verdicts, f"{folder} has no verdict of this chapter: run make test"
+    shown = [cards(page(claims.card(one, lc.page.committed_verdicts(path.stem)))) for one in verdicts]
+    again = {claim: card for one in shown for claim, card in one.items()}
+    assert not disagreements(cards(read(path)), again)

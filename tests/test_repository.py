@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from lcbook.attention.attend import attend
-from tools import book
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -91,13 +90,3 @@ def test_what_is_private_stays_in_its_room():
     for path in (ROOT / "lcbook").rglob("*.py"):
         for room, module in re.findall(r"from lcbook\.(\w+)\.(_\w+) import", path.read_text()):
             assert path.parent.name == room, f"{path} imports {room}.{module}"
-
-
-def test_the_build_notices_any_file_of_the_package(tmp_path, monkeypatch):
-    (tmp_path / "lcbook" / "js").mkdir(parents=True)
-    style = tmp_path / "lcbook" / "js" / "explorer.css"
-    style.write_text("a")
-    monkeypatch.setattr(book, "ROOT", tmp_path)
-    before = book.digest_of_what_chapters_read()
-    style.write_text("b")
-    assert book.digest_of_what_chapters_read() != before
