@@ -239,12 +239,12 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
     return float(100 * rows["correct"].sum() / rows["total"].sum()) if len(rows) else math.nan
 
 
-def check(answer: Any, expected: Number | np.bool_, tolerance: float = 1e-6) -> None:
+def check(answer: Any, expected: Number | np.bool_, tolerance: Number = 1e-6) -> None:
     """Print whether an exercise is open (None), right, or in which way it is not yet.
 
     `tolerance` is relative for expected values above 1, absolute below.
     """
-    print(_said(answer, expected, tolerance))
+    print(_said(answer, expected, float(tolerance)))
 
 
 def _said(answer: Any, expected: Number | np.bool_, tolerance: float) -> str:

@@ -201,7 +201,7 @@ def test_weighs_little(path: Path):
 
 @each_notebook
 def test_runs_at_smoke_scale(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """In this process, exercises and solutions included; `make test` runs each notebook in a kernel at live scale too."""
+    """In this process, exercises and solutions included; `make test` runs each in a kernel at live scale too."""
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
     monkeypatch.setattr(runtime, "session", runtime.Session())
     monkeypatch.setattr(cli, "NOT_RUN", {"colab"})

@@ -41,7 +41,9 @@ def test_the_book_is_built_with_what_can_build_it():
 
 def test_the_package_asks_for_lower_bounds_alone():
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert all(re.fullmatch(r"[a-z]+>=[\d.]+", line) for line in dependencies), "Colab's versions have to do"
+    assert all(re.fullmatch(r"[a-z0-9]+>=[\d.]+", line) for line in dependencies), (
+        "Colab's versions have to do"
+    )
     pinned = pins("requirements.txt")
     assert {line.partition(">=")[0] for line in dependencies} <= set(pinned)
 

@@ -74,7 +74,7 @@ def digest(folders: list[str], *others: str) -> str:
 class Loop(asyncio.SelectorEventLoop):
     """A loop whose signals stay with Python: nbclient would take ctrl-C for the notebook that began last alone."""
 
-    def add_signal_handler(self, *_: Any) -> None:
+    def add_signal_handler(self, *_: Any, **__: Any) -> None:  # type: ignore[override]
         """Refuse, which nbclient takes for a thread that may not."""
         raise RuntimeError
 
