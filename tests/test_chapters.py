@@ -179,6 +179,7 @@ def test_outputs_are_clean(path: Path):
         for output in cell.outputs:
             assert output.output_type != "error" or "raises-exception" in tags(cell), output.get("evalue")
             assert output.get("name") != "stderr", "run make execute"
+            assert not any("widget" in kind for kind in output.get("data", {})), "run make execute"
 
 
 @each_notebook

@@ -139,7 +139,7 @@ async def run_one(path: Path, notebook: Any, environment: dict[str, str], gate: 
 
 
 def tidy(notebook: Any) -> None:
-    """Drop what changes from run to run or from machine to machine: clocks, progress bars, versions."""
+    """Drop what changes from run to run or from machine to machine: clocks, progress bars, versions, widgets."""
     notebook.metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
@@ -153,6 +153,8 @@ def tidy(notebook: Any) -> None:
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def read(paths: list[Path]) -> dict[Path, Any]:

@@ -1,4 +1,4 @@
-"""Explorers: figures that move without a kernel."""
+"""Explorers: figures that move without a kernel, and forms in which a trained model answers."""
 
 from lcbook.explorers import (
     capacity,
@@ -6,6 +6,7 @@ from lcbook.explorers import (
     costs,
     dilution,
     evaluation,
+    forms,
     fragment,
     patterns,
     positions,
@@ -18,6 +19,7 @@ __all__ = [
     "costs",
     "dilution",
     "evaluation",
+    "forms",
     "fragment",
     "patterns",
     "positions",

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lcbook.explorers.controls import Choice, Control, control_html, control_spec, format_number, slider_html
+from lcbook.explorers.controls import Control, control_html, control_spec, format_number, slider_html
 
 JS = Path(__file__).parent / "js"
 CRISP_BYTES = 24_000  # a vector picture up to this size is kept even where WebP is smaller
@@ -147,35 +147,6 @@ def live(
         "controls": [{"name": name, **control_spec(control)} for name, control in controls.items()],
     }
     return Explorer(_fragment(body, "live.js", spec, caption, javascript), alt, png)
-
-
-def widget(function: Callable[..., Any], controls: Mapping[str, Control]) -> Any:
-    """A form of ipywidgets that calls `function(**values)` in the kernel at each move.
-
-    Use it for what no page can compute, such as a model's forward pass. Without ipywidgets it returns an
-    `Explorer` that says how to get them, so that a chapter runs on.
-    """
-    if not controls:
-        raise ValueError("controls is empty; a form needs at least one slider or choice")
-    try:
-        import ipywidgets
-    except ModuleNotFoundError:
-        text = "This form needs a kernel with ipywidgets: run `pip install ipywidgets` and this cell again."
-        return Explorer(f"<p>{html.escape(text)}</p>", text)
-    look = {"style": {"description_width": "initial"}, "layout": {"width": "min(480px, 95%)"}}
-    fields = {
-        name: ipywidgets.Dropdown(options=c.options, value=c.value, description=c.label, **look)
-        if isinstance(c, Choice)
-        else ipywidgets.SelectionSlider(
-            options=[(format_number(x) + c.unit, x) for x in c.values],
-            index=c.start,
-            description=c.label,
-            continuous_update=False,
-            **look,
-        )
-        for name, c in controls.items()
-    }
-    return ipywidgets.VBox([*fields.values(), ipywidgets.interactive_output(function, fields)])
 
 
 def script(name: str, **constants: Any) -> str:

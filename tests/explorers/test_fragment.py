@@ -20,7 +20,7 @@ from playwright.sync_api import Browser
 
 from lcbook.explorers.controls import Choice, Slider
 from lcbook.explorers.costs import cost_explorer
-from lcbook.explorers.fragment import Explorer, frames, live, widget
+from lcbook.explorers.fragment import Explorer, frames, live
 from lcbook.explorers.patterns import pattern_explorer
 from lcbook.explorers.positions import (
     alibi_explorer,
@@ -226,27 +226,6 @@ def test_bad_formula_input() -> None:
         alibi_half_distance(0, 1, 64)
     with pytest.raises(ValueError, match="length is 1"):
         alibi_weight(3, 0.5, 1, 1)
-
-
-# ---- the form for a kernel
-
-
-def test_widget_calls_the_function() -> None:
-    seen: list[dict[str, Any]] = []
-    controls = {"a": slider(), "n": slider(low=1, high=8, step=2, log=True, value=4)}
-    form = widget(lambda **values: seen.append(values), controls)
-    form.children[1].index = 3
-    assert seen[0] == {"a": 3, "n": 4}
-    assert seen[-1] == {"a": 3, "n": 8}
-
-
-def test_widget_without_ipywidgets_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    form = widget(lambda a: None, {"a": slider()})
-    assert isinstance(form, Explorer)
-    assert "pip install ipywidgets" in form.alt
-    with pytest.raises(ValueError, match="controls is empty"):
-        widget(lambda: None, {})
 
 
 # ---- in a browser
@@ -514,10 +493,3 @@ def test_bars_and_panels_without_axes(browser: Browser, tmp_path: Path, wide: in
         two, three = texts.index("Two"), texts.index("Three")
         assert all("." not in tick for tick in texts[:two])
         assert ("0.5" in texts[two:three], "2.5" in texts[two:three]) == (True, across == 2)
-
-
-def test_widget_takes_a_menu() -> None:
-    seen: list[dict[str, Any]] = []
-    form = widget(lambda **values: seen.append(values), {"kind": Choice(("a", "b"), "b", "Kind")})
-    form.children[0].value = "a"
-    assert seen == [{"kind": "b"}, {"kind": "a"}]
