@@ -309,6 +309,14 @@ def test_a_cache_file_of_another_kind_is_computed_again(tmp_path, body):
         assert store.cached_rows(tmp_path / "rows.json", list) == []
 
 
+@pytest.mark.parametrize("kind", ["folder", "loop"])
+def test_rows_that_cannot_be_read_are_computed(tmp_path, kind):
+    path = tmp_path / "rows.json"
+    path.mkdir() if kind == "folder" else path.symlink_to(path)
+    with warnings.catch_warnings(action="ignore"):
+        assert store.cached_rows(path, lambda: [{"recall": 1}]) == [{"recall": 1}]
+
+
 def test_a_result_without_a_key_is_believed_and_another_key_is_not(tmp_path):
     path, other = tmp_path / "one.json", tmp_path / "two.json"
     store.save_keyed(path, {"updates": 7})
