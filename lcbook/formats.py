@@ -41,6 +41,11 @@ def short(number: Number) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def label(value: Any) -> str:
+    """Return what figures and tables call a value of a menu: its `label`, else the value as it is written."""
+    return str(getattr(value, "label", value)).removesuffix("()")
+
+
 def spelled(column: str) -> str:
     """Return a column's last part in words: "model.key_shift" is "Key shift"."""
     last = column.rpartition(".")[2].replace("_", " ")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import inspect
 import json
+import linecache
 import math
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -19,15 +23,25 @@ from lcbook import runtime
 COMPUTE_VERSION = 1
 
 
+SOURCE = (
+    "class source"  # in a digest, beside the name of a class that is not of lcbook; no field is called so
+)
+
+
 class DamagedFileError(ValueError):
     """A results file that is cut short, edited by hand, or no results file at all."""
 
 
 def canonical(value: Any) -> Any:
-    """Return `value` (dataclasses, containers, numbers, strings) as plain JSON data, class names included."""
+    """Return `value` (dataclasses, containers, numbers, strings) as plain JSON data, class names included.
+
+    A class that is not of lcbook has its source beside its name. Raises ValueError for other values, and where such a
+    class has no source.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
+        kind, fields = type(value), dataclasses.fields(value)
+        own = {} if _ours(kind) else {SOURCE: source(kind)}
+        return {"is": kind.__name__, **own} | {f.name: canonical(getattr(value, f.name)) for f in fields}
     if isinstance(value, (list, tuple)):
         return [canonical(v) for v in value]
     if isinstance(value, dict):
@@ -37,6 +51,46 @@ def canonical(value: Any) -> Any:
     raise ValueError(
         f"value is a {type(value).__name__}; allowed in a spec are dataclasses, containers and plain values."
     )
+
+
+def _ours(kind: type) -> bool:
+    """Return whether a class is of lcbook, so that `COMPUTE_VERSION` tells of its changes."""
+    return kind.__module__.partition(".")[0] == "lcbook"
+
+
+def source(kind: type) -> str:
+    """Return the source of a class that is not of lcbook, and of its bases; it may stand in a cell of a notebook.
+
+    It is kept with the class, so that a worker process to which the class is sent knows it too.
+    Raises ValueError where there is none.
+    """
+    if "__source__" not in vars(kind):
+        known = ("lcbook", *sys.stdlib_module_names)
+        parts = [_text(one) for one in kind.__mro__ if one.__module__.partition(".")[0] not in known]
+        setattr(kind, "__source__", "\n".join(parts))  # noqa: B010
+    return vars(kind)["__source__"]
+
+
+def _text(kind: type) -> str:
+    """Return the source of one class: `inspect` alone finds none of a class in a notebook's cell."""
+    for member in vars(kind).values():
+        function = inspect.unwrap(getattr(member, "__func__", getattr(member, "fget", member)))
+        if not inspect.isfunction(function):
+            continue
+        line, text = (
+            function.__code__.co_firstlineno,
+            "".join(linecache.getlines(function.__code__.co_filename)),
+        )
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+                if node.lineno <= line <= (node.end_lineno or 0):
+                    return ast.get_source_segment(text, node) or ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError) as error:
+        raise ValueError(
+            f"{kind.__name__} has no source to be found; allowed in a spec is a class from a file or a notebook's cell."
+        ) from error
 
 
 def digest(*values: Any) -> str:

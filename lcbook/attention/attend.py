@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
 
 
@@ -19,7 +20,7 @@ def attend(
     mask: Bool[Tensor, "..."] | None = None,
     bias: Float[Tensor, "..."] | None = None,
     scale: float | Float[Tensor, "..."] | None = None,
-    normalizer: str = "softmax",
+    normalizer: AnyNormalizer = "softmax",
 ) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b h t s"]]:
     """Mix values by normalized query-key scores; return the outputs and the weights.
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 import torch
 from jaxtyping import Float
@@ -27,16 +27,21 @@ from lcbook.attention.patterns import (
     Window,
 )
 from lcbook.attention.sparse import sparse_attention
+from lcbook.formats import label as label
 
 
 @dataclass(frozen=True)
 class Naive:
     """The textbook: all scores at once."""
 
+    label: ClassVar[str] = "naive"
+
 
 @dataclass(frozen=True)
 class Fused:
     """PyTorch's fused kernel."""
+
+    label: ClassVar[str] = "fused"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Tiled:
     def __post_init__(self) -> None:
         exact.positive(tile=self.tile)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"tiles of {self.tile}"
+
 
 @dataclass(frozen=True)
 class ChunkedPrefill:
@@ -57,6 +67,11 @@ class ChunkedPrefill:
 
     def __post_init__(self) -> None:
         exact.positive(chunk=self.chunk)
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"prefill in chunks of {self.chunk}"
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,17 @@ class Ring:
     def __post_init__(self) -> None:
         exact.positive(devices=self.devices)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"ring of {self.devices}"
+
 
 @dataclass(frozen=True)
 class Linear:
     """Linear attention, in chunks of `chunk` tokens. Not an exact form: another function of q, k and v."""
 
+    label: ClassVar[str] = "linear"
     chunk: int = 64
 
     def __post_init__(self) -> None:
@@ -92,6 +113,11 @@ class Flex:
     def __post_init__(self) -> None:
         if isinstance(self.pattern, TopK | TopBlocks):
             raise ValueError(f"pattern is {self.pattern}; allowed is a static one.")
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"Flex: {self.pattern.label}"
 
 
 Form = Naive | Fused | Tiled | ChunkedPrefill | Ring | Linear | Flex | Pattern
@@ -117,29 +143,6 @@ def attention_by(form: Form) -> Attention:
             return functools.partial(_flex, pattern=pattern)
         case Full() | Window() | Strided() | Chunked() | BigBird() | TopK() | TopBlocks():
             return functools.partial(sparse_attention, pattern=form)
-        case _:
-            assert_never(form)
-
-
-def label(form: Form) -> str:
-    """Return a form's name on the page."""
-    match form:
-        case Naive():
-            return "naive"
-        case Fused():
-            return "fused"
-        case Tiled(tile=tile):
-            return f"tiles of {tile}"
-        case ChunkedPrefill(chunk=chunk):
-            return f"prefill in chunks of {chunk}"
-        case Ring(devices=devices):
-            return f"ring of {devices}"
-        case Linear():
-            return "linear"
-        case Flex(pattern=pattern):
-            return f"Flex: {patterns.label(pattern)}"
-        case Full() | Window() | Strided() | Chunked() | BigBird() | TopK() | TopBlocks():
-            return patterns.label(form)
         case _:
             assert_never(form)
 

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from lcbook import runtime
 from lcbook.attention import backends
 from lcbook.attention.backends import Form
-from lcbook.attention.patterns import BigBird, Chunked, Full, Pattern, Strided, TopBlocks, TopK, Window, check
+from lcbook.attention.patterns import (
+    AnyPattern,
+    BigBird,
+    Chunked,
+    Full,
+    Pattern,
+    Strided,
+    TopBlocks,
+    TopK,
+    Window,
+    check,
+    pattern_mask,
+)
 from lcbook.attention.sparse import AT_ONCE, sees_all
 
 BLOCK = 128  # of queries in one piece of a window, the default of sparse_attention
@@ -69,11 +80,11 @@ def _global_pairs(pattern: Window, length: int) -> int:
     return added
 
 
-def visible_pairs(pattern: Pattern, length: int) -> int:
+def visible_pairs(pattern: AnyPattern, length: int) -> int:
     """Return the exact number of pairs of a query and a key that it sees, in closed form.
 
-    Of a content pattern they are those left after selection; `keys_compared` says what choosing them takes. Raises
-    ValueError as `patterns.check`.
+    Of a content pattern they are those left after selection; `keys_compared` says what choosing them takes. Those of a
+    reader's own are counted in its mask. Raises ValueError as `patterns.check`.
     """
     check(pattern, length)
     match pattern:
@@ -97,8 +108,8 @@ def visible_pairs(pattern: Pattern, length: int) -> int:
             return _window_pairs(keys, 1, length)
         case TopBlocks(block=block, blocks=blocks):
             return _block_pairs(block, blocks - 1, length)
-        case _:
-            assert_never(pattern)
+        case own:
+            return int(pattern_mask(own, length).sum())
 
 
 def keys_compared(pattern: Pattern, length: int, head_dim: int) -> float | int:

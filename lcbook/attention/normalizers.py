@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
+from lcbook.attention.own import Own, is_own, method
+
 
 def softmax(scores: Float[Tensor, "*rows"], dim: int = -1) -> Float[Tensor, "*rows"]:
     """exp(s_j) / sum_i exp(s_i). A row without a visible key is NaN, as in PyTorch."""
@@ -222,8 +224,18 @@ NORMALIZERS: dict[str, Callable[..., Tensor]] = {
 SUM_TO_ONE = ("softmax", "log-n softmax", "sparsemax", "entmax 1.5", "alpha-entmax", "top-k")
 
 
-def normalizer(name: str) -> Callable[..., Tensor]:
-    """Return the normalizer called `name`. Raises ValueError for an unknown name, listing those that exist."""
-    if name not in NORMALIZERS:
-        raise ValueError(f"normalizer is {name!r}; allowed are {', '.join(NORMALIZERS)}.")
-    return NORMALIZERS[name]
+AnyNormalizer = str | Own  # the name of one here, or a reader's own (see `lcbook.attention.own`)
+
+
+def normalizer(name: AnyNormalizer) -> Callable[..., Tensor]:
+    """Return the normalizer called `name`, or that of a reader's own, a function of scores and a dimension.
+
+    Raises ValueError for an unknown name, listing those that exist, and for what is no normalizer.
+    """
+    if isinstance(name, str) and name in NORMALIZERS:
+        return NORMALIZERS[name]
+    if isinstance(name, str) or not is_own(name, "weights"):
+        own = "" if isinstance(name, str) else ", or a frozen dataclass with a method weights"
+        raise ValueError(f"normalizer is {name!r}; allowed are {', '.join(NORMALIZERS)}{own}.")
+    weights = method(name, "weights")
+    return lambda scores, dim=-1: weights(scores.movedim(dim, -1)).movedim(-1, dim)

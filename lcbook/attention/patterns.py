@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import assert_never
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from lcbook.attention.own import Own, method
+from lcbook.formats import label as label
 
 
 def _require(pattern: object, **least: int) -> None:
@@ -31,6 +34,8 @@ def _require(pattern: object, **least: int) -> None:
 @dataclass(frozen=True)
 class Full:
     """A query sees every key up to its own place."""
+
+    label: ClassVar[str] = "full"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,14 @@ class Window:
                 f"globals_at is {self.globals_at}; allowed are distinct places from 0 to the length - 1."
             )
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        apart = f", dilation {self.dilation}" if self.dilation > 1 else ""
+        return f"window {self.window}{apart}" + (
+            f" + {len(self.globals_at)} global" if self.globals_at else ""
+        )
+
 
 @dataclass(frozen=True)
 class Strided:
@@ -67,6 +80,11 @@ class Strided:
     def __post_init__(self) -> None:
         _require(self, window=1, stride=1)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"window {self.window} + stride {self.stride}"
+
 
 @dataclass(frozen=True)
 class Chunked:
@@ -79,6 +97,11 @@ class Chunked:
 
     def __post_init__(self) -> None:
         _require(self, block=1)
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"blocks of {self.block}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,11 @@ class BigBird:
     def __post_init__(self) -> None:
         _require(self, block=1, window=1, random=0, globals=0)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"BigBird {self.window}+{self.random}+{self.globals} of {self.block}"
+
 
 @dataclass(frozen=True)
 class TopK:
@@ -115,6 +143,11 @@ class TopK:
     def __post_init__(self) -> None:
         _require(self, keys=1, selector_width=0)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"top {self.keys}" + (f", selector {self.selector_width}" if self.selector_width else "")
+
 
 @dataclass(frozen=True)
 class TopBlocks:
@@ -129,35 +162,21 @@ class TopBlocks:
     def __post_init__(self) -> None:
         _require(self, block=1, blocks=1)
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"top {self.blocks} blocks of {self.block}"
+
 
 Static = Full | Window | Strided | Chunked | BigBird
 Content = TopK | TopBlocks
 Pattern = Static | Content
 
 
-def label(pattern: Pattern) -> str:
-    """Return a pattern's name on the page."""
-    match pattern:
-        case Full():
-            return "full"
-        case Window(window=window, dilation=dilation, globals_at=places):
-            apart = f", dilation {dilation}" if dilation > 1 else ""
-            return f"window {window}{apart}" + (f" + {len(places)} global" if places else "")
-        case Strided(window=window, stride=stride):
-            return f"window {window} + stride {stride}"
-        case Chunked(block=block):
-            return f"blocks of {block}"
-        case BigBird(block=block, window=window, random=drawn, globals=first):
-            return f"BigBird {window}+{drawn}+{first} of {block}"
-        case TopK(keys=keys, selector_width=width):
-            return f"top {keys}" + (f", selector {width}" if width else "")
-        case TopBlocks(block=block, blocks=blocks):
-            return f"top {blocks} blocks of {block}"
-        case _:
-            assert_never(pattern)
+AnyPattern = Pattern | Own  # one of the menu, or a reader's own (see `lcbook.attention.own`), which is static
 
 
-def check(pattern: Pattern, length: int) -> None:
+def check(pattern: AnyPattern, length: int) -> None:
     """Raise ValueError if a pattern does not fit a text of `length` tokens.
 
     A window, stride, block or number of keys beyond the length is no error: it is full attention, exactly.
@@ -168,7 +187,9 @@ def check(pattern: Pattern, length: int) -> None:
         raise ValueError(f"globals_at is {pattern.globals_at}; allowed are places from 0 to {length - 1}.")
 
 
-def visible(pattern: Static, q_index: Int[Tensor, "..."], k_index: Int[Tensor, "..."]) -> Bool[Tensor, "..."]:
+def visible(
+    pattern: Static | Own, q_index: Int[Tensor, "..."], k_index: Int[Tensor, "..."]
+) -> Bool[Tensor, "..."]:
     """Return where the query at place `q_index` sees the key at place `k_index`; the two broadcast.
 
     Raises ValueError for a content pattern, which no rule on places describes.
@@ -195,10 +216,12 @@ def visible(pattern: Static, q_index: Int[Tensor, "..."], k_index: Int[Tensor, "
             for row, chosen in enumerate(random_blocks(pattern, blocks)):
                 drawn[row, chosen] = True
             return causal & (near | drawn[q_block, torch.minimum(k_block, q_block)])
-        case _:
+        case TopK() | TopBlocks():
             raise ValueError(
                 f"pattern is {pattern}; allowed is a static one, see lcbook.attention.patterns.select."
             )
+        case own:
+            return causal & method(own, "mask")(q_index, k_index)
 
 
 def random_blocks(pattern: BigBird, blocks: int) -> list[list[int]]:
@@ -280,7 +303,7 @@ def best_blocks(
     return scores.topk(min(pattern.blocks, count), dim=-1).indices
 
 
-def pattern_mask(pattern: Static, length: int) -> Bool[Tensor, "t s"]:
+def pattern_mask(pattern: Static | Own, length: int) -> Bool[Tensor, "t s"]:
     """Return the whole mask of a static pattern, [length, length]: for pictures and tests. Raises as `check`."""
     check(pattern, length)
     index = torch.arange(length)
@@ -303,7 +326,7 @@ def reach(mask: Bool[Tensor, "t t"], layers: int) -> Bool[Tensor, "t t"]:
     return found > 0
 
 
-def span(pattern: Static, layers: int, length: int) -> int:
+def span(pattern: Static | Own, layers: int, length: int) -> int:
     """Return the largest gap in tokens from which the last of `length` tokens can still be told something."""
     row = reach(pattern_mask(pattern, length), layers)[-1]
     return length - 1 - int(row.int().argmax())

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import sys
 import warnings
 from collections import deque
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from lcbook.models.decoder import Decoder, ModelSpec, build
-from lcbook.store import COMPUTE_VERSION, DamagedFileError, canonical, write_bytes
+from lcbook.store import COMPUTE_VERSION, SOURCE, DamagedFileError, canonical, source, write_bytes
 from lcbook.tasks.recall import Task
 
 FORMAT = 1  # raise this when what a file holds changes
@@ -92,31 +93,53 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def described(value: Any) -> Any:
-    """Return a spec as JSON from which `restored` makes it again: each dataclass with its module and name."""
+    """Return a spec as JSON from which `restored` makes it again: each dataclass with its module and name.
+
+    A class that is not of lcbook has its source with it.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: described(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"is": f"{type(value).__module__}.{type(value).__name__}", **fields}
+        kept = {key: told for key, told in canonical(value).items() if key == SOURCE}
+        return {"is": f"{type(value).__module__}.{type(value).__name__}", **kept, **fields}
     return [described(item) for item in value] if isinstance(value, (list, tuple)) else canonical(value)
 
 
-def restored(value: Any) -> Any:
-    """Return the spec that `described` described. Raises ValueError for a class that is no dataclass of lcbook."""
+def restored(value: Any, own: Mapping[str, type] | None = None) -> Any:
+    """Return the spec that `described` described; `own` are the classes of a reader's own that may be in it, by name.
+
+    Raises ValueError for a class that is no dataclass of lcbook, and none of `own` or of this process (the cell that
+    defines it must have run) with the same source.
+    """
     if isinstance(value, list):
-        return tuple(restored(item) for item in value)
+        return tuple(restored(item, own) for item in value)
     if not isinstance(value, dict) or "is" not in value:
         return value
     module, _, name = value["is"].rpartition(".")
     try:
-        if module.partition(".")[0] != "lcbook":
-            raise ImportError
-        kind = getattr(importlib.import_module(MOVED.get(module, module)), name)
+        if module.partition(".")[0] == "lcbook":
+            kind = getattr(importlib.import_module(MOVED.get(module, module)), name)
+        else:
+            kind = (own or {}).get(value["is"]) or getattr(sys.modules[module], name)
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
             raise ImportError
-        return kind(**{key: restored(item) for key, item in value.items() if key != "is"})
-    except (ImportError, AttributeError, TypeError) as error:
+        if module.partition(".")[0] != "lcbook" and value[SOURCE] != source(kind):
+            raise ImportError
+        return kind(**{key: restored(item, own) for key, item in value.items() if key not in ("is", SOURCE)})
+    except (ImportError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"spec has a {value['is']}; allowed are the specs of this version of lcbook."
+            f"spec has a {value['is']}; allowed are the specs of this version of lcbook, and own classes as they were."
         ) from error
+
+
+def _classes(value: Any) -> dict[str, type]:
+    """Return the classes of the dataclasses in a spec, by module and name as `described` writes them."""
+    if isinstance(value, (list, tuple)):
+        return {name: kind for item in value for name, kind in _classes(item).items()}
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {}
+    kind = type(value)
+    inside = _classes([getattr(value, field.name) for field in dataclasses.fields(value)])
+    return {f"{kind.__module__}.{kind.__name__}": kind} | inside
 
 
 def save(path: Path, model: Decoder, spec: Any) -> None:
@@ -147,7 +170,7 @@ def load(path: Path, expected: Any = None) -> tuple[Decoder, Any]:
     else:
         compare(path, "a model", notes["canonical"], canonical(expected))
         spec = expected
-    model_spec = restored(notes["model"])
+    model_spec = restored(notes["model"], _classes(expected))
     assert isinstance(model_spec, ModelSpec)
     model = build(model_spec, notes["vocabulary"], 0)
     model.load_state_dict(tensors)

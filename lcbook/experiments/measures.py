@@ -13,11 +13,13 @@ from torch import nn
 from lcbook.attention.backends import Form
 from lcbook.attention.patterns import Full, Pattern
 from lcbook.experiments.heads import attention_maps, lookup_share, previous_token_share
-from lcbook.experiments.train import TrainSpec, change_position
+from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
 from lcbook.models.mixers import Softmax
-from lcbook.models.positions import Position, draw_positions
+from lcbook.models.positions import AnyPosition as Position
+from lcbook.models.positions import draw_positions
+from lcbook.models.surgery import reposition as change_position
 from lcbook.tasks.corpus import Corpus
 from lcbook.tasks.item_tokens import ItemTokens
 from lcbook.tasks.recall import Batch, KeyValueRecall, Task

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +15,8 @@ from torch import nn
 from lcbook.experiments.checkpoint import Checkpoint, State, training
 from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
 from lcbook.models.decoder import Decoder
-from lcbook.models.layers import Attention
-from lcbook.models.positions import Position, PositionEncoding, draw_positions
+from lcbook.models.positions import draw_positions
+from lcbook.models.surgery import reposition
 from lcbook.tasks.recall import Batch, Task
 
 GATE = 0.99
@@ -120,33 +120,6 @@ def losses(
         logits = model(batch.tokens, positions, batch.at)
     answer = nn.functional.cross_entropy(logits.flatten(0, 1), batch.answers.flatten())
     return answer_loss * answer + text_loss * every, int((logits.argmax(-1) == batch.answers).sum())
-
-
-def change_position(model: Decoder, position: Position) -> None:
-    """Give `model` another position encoding in place; a learned encoding keeps its parameters.
-
-    Raises ValueError if the new one has parameters that were never trained, and for a model whose mixer takes no
-    position encoding.
-    """
-    spec = replace(model.spec, position=position)
-    encoding = PositionEncoding(
-        position,
-        width=spec.width,
-        heads=spec.heads,
-        head_dim=spec.width // spec.heads,
-        generator=torch.Generator(),
-    )
-    kept = dict(model.encoding.named_parameters())
-    for name, drawn in list(encoding.named_parameters()):
-        if name not in kept or kept[name].shape != drawn.shape:
-            raise ValueError(
-                f"position is {position}; allowed is one whose parameters {model.spec.position} has trained."
-            )
-        setattr(encoding, name, kept[name])
-    model.spec, model.encoding = spec, encoding
-    for part in model.modules():
-        if isinstance(part, Attention):
-            part.encoding = encoding
 
 
 def train(
@@ -270,7 +243,7 @@ def _recalls(model: Decoder, task: Task, spec: TrainSpec, seed: int) -> bool:
 def _enter(model: Decoder, update: Update) -> None:
     """Give the model the encoding of an update, if that is another one."""
     if update.position is not None and update.position != model.spec.position:
-        change_position(model, update.position)
+        reposition(model, update.position)
 
 
 def _try(model: Decoder, task: Task, planned: tuple[Update, ...]) -> None:
@@ -284,7 +257,7 @@ def _try(model: Decoder, task: Task, planned: tuple[Update, ...]) -> None:
             draw_positions(position or model.spec.position, 1, length, generator)
         if position is not None:
             changed = copy.deepcopy(model)
-            change_position(changed, position)
+            reposition(changed, position)
             if [p.shape for p in changed.encoding.parameters()] != shapes:
                 raise ValueError(
                     f"position is {position} in a stage; allowed is one with the parameters of {model.spec.position}."

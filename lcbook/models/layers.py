@@ -14,7 +14,8 @@ from lcbook.attention.attend import attend
 from lcbook.attention.backends import Form, attention_by
 from lcbook.attention.delta import additive, delta_rule, gated_delta_rule
 from lcbook.attention.linear import linear_attention
-from lcbook.attention.patterns import Pattern, TopBlocks, TopK, check, select, visible
+from lcbook.attention.normalizers import AnyNormalizer
+from lcbook.attention.patterns import AnyPattern, TopBlocks, TopK, check, select, visible
 from lcbook.attention.segments import compressive_memory, segment_attention
 from lcbook.models.mixers import (
     Additive,
@@ -82,7 +83,7 @@ class Asked:
     positions: Int[Tensor, "_ t"]
     k_positions: Int[Tensor, "_ s"]
     scale: float | Tensor
-    pattern: Pattern
+    pattern: AnyPattern
     encoding: PositionEncoding
     documents: Int[Tensor, "b s"] | None = None
     shared: Tensor | None = None
@@ -112,11 +113,11 @@ class Asked:
         return mask[:, None]
 
     @property
-    def bias(self) -> Float[Tensor, "_ h t s"] | None:
-        """What the encoding adds to the scores."""
+    def bias(self) -> Float[Tensor, "..."] | None:
+        """What the encoding adds to the scores, None or what broadcasts to [b, h, t, s]."""
         return self.encoding.bias(self.positions, self.k_positions)
 
-    def attend(self, normalizer: str) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b h t s"]]:
+    def attend(self, normalizer: AnyNormalizer) -> tuple[Float[Tensor, "b h t d"], Float[Tensor, "b h t s"]]:
         """Return the mixed values and the weights that mixed them."""
         return attend(
             self.q, self.k, self.v, mask=self.mask, bias=self.bias, scale=self.scale, normalizer=normalizer

@@ -8,14 +8,17 @@ long text in segments and hand something on from each to the next.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 from lcbook.attention.exact import positive
+from lcbook.formats import label as label
 
 
 @dataclass(frozen=True)
 class Softmax:
     """Softmax attention over the keys of all earlier tokens, or over those that a pattern shows."""
+
+    label: ClassVar[str] = "attention"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class LearnedSink:
     Source: OpenAI 2025, arXiv 2508.10925 (gpt-oss); with that logit fixed at 0: Miller 2023, "Attention is off by one".
     """
 
+    label: ClassVar[str] = "learned sink"
+
 
 @dataclass(frozen=True)
 class ForgettingGate:
@@ -32,6 +37,8 @@ class ForgettingGate:
 
     Source: Lin et al. 2025, arXiv 2503.02130 (Forgetting Transformer), section 3.
     """
+
+    label: ClassVar[str] = "forgetting attention"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Differential:
         if not 0 <= self.start < 1:
             raise ValueError(f"start is {self.start}; allowed is 0 or more, below 1.")
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        given = f", lambda {self.start:g}" if self.start != Differential.start else ""
+        return f"differential attention{given}"
+
 
 @dataclass(frozen=True)
 class Selective:
@@ -57,16 +70,24 @@ class Selective:
     Source: Leviathan et al. 2024, arXiv 2410.02703 (Selective Attention), section 3.
     """
 
+    label: ClassVar[str] = "selective attention"
+
 
 @dataclass(frozen=True)
 class KeyWidth:
     """What the recurrences share: the width of a head's keys, which is the rows of its matrix (0: the head's width)."""
 
+    name: ClassVar[str]
     key_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.key_dim < 0:
             raise ValueError(f"key_dim is {self.key_dim}; allowed is 0 (the head width) or more.")
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"{self.name}, keys of {self.key_dim}" if self.key_dim else self.name
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,8 @@ class LinearAttention(KeyWidth):
     Source: Katharopoulos et al. 2020, arXiv 2006.16236.
     """
 
+    name: ClassVar[str] = "linear attention"
+
 
 @dataclass(frozen=True)
 class Additive(KeyWidth):
@@ -83,6 +106,8 @@ class Additive(KeyWidth):
 
     Source: Schlag et al. 2021, arXiv 2102.11174, section 3, without the feature map.
     """
+
+    name: ClassVar[str] = "additive"
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ class DeltaRule(KeyWidth):
     Source: Schlag et al. 2021, arXiv 2102.11174; in chunks: Yang et al. 2024, arXiv 2406.06484.
     """
 
+    name: ClassVar[str] = "delta rule"
+
 
 @dataclass(frozen=True)
 class GatedDeltaRule(KeyWidth):
@@ -99,6 +126,8 @@ class GatedDeltaRule(KeyWidth):
 
     Source: Yang et al. 2024, arXiv 2412.06464.
     """
+
+    name: ClassVar[str] = "gated delta rule"
 
 
 @dataclass(frozen=True)
@@ -112,6 +141,11 @@ class SegmentRecurrence:
 
     def __post_init__(self) -> None:
         positive(segment=self.segment)
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"Transformer-XL, segments of {self.segment}"
 
 
 @dataclass(frozen=True)
@@ -127,6 +161,11 @@ class CompressiveMemory:
 
     def __post_init__(self) -> None:
         positive(segment=self.segment)
+
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"compressive memory{', delta' * self.delta}, segments of {self.segment}"
 
 
 @dataclass(frozen=True)
@@ -145,43 +184,16 @@ class RecurrentMemory:
         if self.memory < 0:
             raise ValueError(f"memory is {self.memory}; allowed is 0 or more.")
 
+    @property
+    def label(self) -> str:
+        """The name on the page."""
+        return f"RMT, {self.memory} memory tokens, segments of {self.segment}"
+
 
 Attending = Differential | ForgettingGate | Selective | LearnedSink
 Recurrent = LinearAttention | Additive | DeltaRule | GatedDeltaRule
 Segmented = SegmentRecurrence | CompressiveMemory | RecurrentMemory
 Mixer = Softmax | Attending | Recurrent | Segmented
-
-
-def label(mixer: Mixer) -> str:
-    """Return the name of a mixer on the page."""
-    match mixer:
-        case Softmax():
-            return "attention"
-        case LearnedSink():
-            return "learned sink"
-        case ForgettingGate():
-            return "forgetting attention"
-        case Differential(start):
-            return "differential attention" + (f", lambda {start:g}" if start != Differential.start else "")
-        case Selective():
-            return "selective attention"
-        case LinearAttention():
-            name = "linear attention"
-        case Additive():
-            name = "additive"
-        case DeltaRule():
-            name = "delta rule"
-        case GatedDeltaRule():
-            name = "gated delta rule"
-        case SegmentRecurrence(segment):
-            return f"Transformer-XL, segments of {segment}"
-        case CompressiveMemory(segment, delta):
-            return f"compressive memory{', delta' * delta}, segments of {segment}"
-        case RecurrentMemory(segment, memory):
-            return f"RMT, {memory} memory tokens, segments of {segment}"
-        case _:
-            assert_never(mixer)
-    return f"{name}, keys of {mixer.key_dim}" if mixer.key_dim else name
 
 
 def state_size(mixer: Mixer, *, layers: int, width: int, heads: int, kv_heads: int, length: int) -> int:

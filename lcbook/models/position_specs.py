@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 def require(ok: bool, argument: str, value: object, allowed: str) -> None:
@@ -54,6 +55,7 @@ class Linear:
     Source: Chen et al. 2306.15595, section 2.
     """
 
+    label: ClassVar[str] = "PI"
     factor: float
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class NTK:
     Source: bloc97 2023; Peng et al. 2309.00071, definition 1.
     """
 
+    label: ClassVar[str] = "NTK"
     factor: float
 
     def __post_init__(self) -> None:
@@ -81,6 +84,7 @@ class Dynamic:
     Source: emozilla 2023, as in transformers.
     """
 
+    label: ClassVar[str] = "dynamic NTK"
     factor: float
     original_length: int
 
@@ -98,6 +102,7 @@ class YaRN:
     Source: Peng et al. 2309.00071, section 3.
     """
 
+    label: ClassVar[str] = "YaRN"
     factor: float
     original_length: int
     beta_fast: float = 32.0
@@ -121,6 +126,7 @@ class LongRoPE:
     Source: Ding et al. 2402.13753, section 3; the growth as in Phi-3.
     """
 
+    label: ClassVar[str] = "LongRoPE"
     short_factor: tuple[float, ...]
     long_factor: tuple[float, ...]
     original_length: int
@@ -148,6 +154,7 @@ class Llama3:
     Source: Llama 3.1's published code; Grattafiori et al. 2407.21783.
     """
 
+    label: ClassVar[str] = "Llama 3"
     factor: float
     low_freq_factor: float
     high_freq_factor: float
@@ -170,11 +177,14 @@ class NoPosition:
     Source: Kazemnejad et al. 2305.19466.
     """
 
+    label: ClassVar[str] = "none"
+
 
 @dataclass(frozen=True)
 class Sinusoidal:
     """Fixed waves of amplitude 1, added to the input.  Source: Vaswani et al. 2017, section 3.5."""
 
+    label: ClassVar[str] = "sinusoidal"
     base: float = 10_000.0
 
     def __post_init__(self) -> None:
@@ -188,6 +198,7 @@ class Learned:
     Drawn as strong as the tokens enter the model, as in GPT-2.  Source: Radford et al. 2019.
     """
 
+    label: ClassVar[str] = "learned"
     length: int
 
     def __post_init__(self) -> None:
@@ -206,6 +217,11 @@ class RoPE:
         ok = self.scaling is None or isinstance(self.scaling, Scaling)
         require(ok, "scaling", self.scaling, "None, Linear, NTK, Dynamic, YaRN, LongRoPE or Llama3")
 
+    @property
+    def label(self) -> str:
+        """What figures and tables call it, for example "RoPE + YaRN"."""
+        return "RoPE" if self.scaling is None else f"RoPE + {self.scaling.label}"
+
 
 @dataclass(frozen=True)
 class ALiBi:
@@ -215,6 +231,7 @@ class ALiBi:
     Source: Press et al. 2108.12409, section 3.
     """
 
+    label: ClassVar[str] = "ALiBi"
     slope: float | None = None
 
     def __post_init__(self) -> None:
@@ -230,6 +247,7 @@ class T5Bias:
     Source: Raffel et al. 1910.10683, section 2.1.
     """
 
+    label: ClassVar[str] = "T5 bias"
     buckets: int = 32
     max_distance: int = 128
 
@@ -261,6 +279,11 @@ class Randomized:
                 self.max_length,
                 f"<= {rows}, the learned table's length",
             )
+
+    @property
+    def label(self) -> str:
+        """What figures and tables call it, for example "RoPE randomized"."""
+        return f"{self.inner.label} randomized"
 
 
 Position = Plain | Randomized

@@ -2,18 +2,19 @@
 
 An encoding acts at one of three points, and that is its whole interface: it adds to the input, rotates q and
 k, or biases the scores. `position_specs` lists the encodings, `position_formulas` has their mathematics (both
-are re-exported here), and `PositionEncoding` is the module that a model holds.
+are re-exported here), and `PositionEncoding` is the module that a model holds. What a reader's own looks like
+is in `lcbook.attention.own`.
 """
 
 from __future__ import annotations
-
-from typing import assert_never
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lcbook.attention.own import Own, method
+from lcbook.formats import label as label
 from lcbook.models.position_formulas import (
     alibi_slopes,
     apply_rope,
@@ -46,11 +47,13 @@ from lcbook.models.position_specs import (
 )
 
 __all__ = [
-    "NAMES", "NTK", "ALiBi", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition", "Position",
-    "PositionEncoding", "Randomized", "RoPE", "Scaling", "Sinusoidal", "T5Bias", "YaRN", "alibi_slopes",
-    "apply_rope", "draw_positions", "label", "named", "rope_frequencies", "sinusoidal", "t5_bucket",
+    "NAMES", "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
+    "Position", "PositionEncoding", "Randomized", "RoPE", "Scaling", "Sinusoidal", "T5Bias", "YaRN", "alibi_slopes",
+    "apply_rope", "draw_positions", "longest", "named", "rope_frequencies", "sinusoidal", "t5_bucket",
 ]  # fmt: skip
 
+
+AnyPosition = Position | Own  # one of the menu, or a reader's own (see `lcbook.attention.own`)
 
 NAMES: dict[str, Position] = {
     "none": NoPosition(),
@@ -61,15 +64,6 @@ NAMES: dict[str, Position] = {
     "T5 bias": T5Bias(),
 }
 
-_SCALING_LABELS: dict[type, str] = {
-    Linear: "PI",
-    NTK: "NTK",
-    Dynamic: "dynamic NTK",
-    YaRN: "YaRN",
-    LongRoPE: "LongRoPE",
-    Llama3: "Llama 3",
-}
-
 
 def named(name: str) -> Position:
     """The encoding called `name` in `NAMES`, capitals ignored; ValueError lists the names."""
@@ -78,29 +72,17 @@ def named(name: str) -> Position:
     return by_name[name.lower()]
 
 
-def label(position: Position) -> str:
-    """What figures and tables call an encoding, for example "RoPE + YaRN" or "sinusoidal randomized"."""
+def longest(position: AnyPosition) -> int | None:
+    """Return the most tokens of a text that an encoding takes; None: any number."""
     match position:
-        case NoPosition():
-            return "none"
-        case Sinusoidal():
-            return "sinusoidal"
-        case Learned():
-            return "learned"
-        case RoPE(scaling=scaling):
-            return "RoPE" if scaling is None else f"RoPE + {_SCALING_LABELS[type(scaling)]}"
-        case ALiBi():
-            return "ALiBi"
-        case T5Bias():
-            return "T5 bias"
-        case Randomized(inner):
-            return f"{label(inner)} randomized"
+        case Learned(length) | Randomized(max_length=length):
+            return length
         case _:
-            assert_never(position)
+            return None
 
 
 def draw_positions(
-    position: Position,
+    position: AnyPosition,
     batch: int,
     length: int,
     generator: torch.Generator | None,
@@ -147,7 +129,7 @@ class PositionEncoding(nn.Module):
 
     def __init__(
         self,
-        position: Position,
+        position: AnyPosition,
         *,
         width: int,
         heads: int,
@@ -158,7 +140,7 @@ class PositionEncoding(nn.Module):
         for name, size in (("width", width), ("heads", heads), ("head_dim", head_dim)):
             require_count(name, size)
         self.position = position
-        self.inner: Plain = position.inner if isinstance(position, Randomized) else position
+        self.inner: Plain | Own = position.inner if isinstance(position, Randomized) else position
         self.width, self.attention_factor = width, 1.0
         self._constants: dict[torch.device, Tensor] = {}  # no buffer: a cast of the model must not round them
         match self.inner:
@@ -176,8 +158,6 @@ class PositionEncoding(nn.Module):
                 self._constants[slopes.device] = slopes if slope is None else slopes * (slope / slopes[0])
             case T5Bias(buckets):
                 self._draw_table(buckets, heads, width**-0.5, generator)
-            case _:
-                assert_never(self.inner)
 
     def _draw_table(self, rows: int, columns: int, std: float, generator: torch.Generator | None) -> None:
         self.table = nn.Parameter(torch.empty(rows, columns).normal_(std=std, generator=generator))
@@ -203,8 +183,9 @@ class PositionEncoding(nn.Module):
                 return x + F.embedding(rows, self.table).to(x.dtype)
             case NoPosition() | RoPE() | ALiBi() | T5Bias():
                 return x
-            case _:
-                assert_never(self.inner)
+            case own:
+                add = method(own, "add")
+                return add(x, rows) if add else x
 
     def rotate(
         self,
@@ -231,13 +212,14 @@ class PositionEncoding(nn.Module):
                 return rotate(q, *q_table), rotate(k, *k_table)
             case NoPosition() | Sinusoidal() | Learned() | ALiBi() | T5Bias():
                 return q, k
-            case _:
-                assert_never(self.inner)
+            case own:
+                turn = method(own, "rotate")
+                return turn(q, k, _unique_rows(q_positions), _unique_rows(k_positions)) if turn else (q, k)
 
     def bias(
         self, q_positions: Int[Tensor, "#b t"], k_positions: Int[Tensor, "#b s"]
-    ) -> Float[Tensor, "#b h t s"] | None:
-        """What to add to the scores, or None; one row where both position tensors have one row."""
+    ) -> Float[Tensor, "..."] | None:
+        """What to add to the scores [b, h, t, s], or None; one row where both position tensors have one row."""
         batch = torch.broadcast_shapes(q_positions.shape[:1], k_positions.shape[:1])
         q_rows, k_rows = _unique_rows(q_positions), _unique_rows(k_positions)
         match self.inner:
@@ -251,6 +233,7 @@ class PositionEncoding(nn.Module):
                 bias = F.embedding(gaps, by_distance).movedim(-1, 1)
             case NoPosition() | Sinusoidal() | Learned() | RoPE():
                 return None
-            case _:
-                assert_never(self.inner)
+            case own:
+                added = method(own, "bias")
+                return added(q_rows, k_rows) if added else None
         return bias.expand(*batch, -1, -1, -1)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
+from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
-from lcbook.attention.patterns import Full, Pattern
+from lcbook.attention.own import is_own, try_mask, try_position, try_weights
+from lcbook.attention.patterns import AnyPattern, Full, Pattern
 from lcbook.models.mixers import Mixer, Recurrent, Softmax
 from lcbook.models.mixers import state_size as mixer_state_size
-from lcbook.models.positions import NoPosition, Position
+from lcbook.models.positions import AnyPosition, NoPosition, Position, PositionEncoding
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class ModelSpec:
     every layer, or says how a long text is read in segments; it takes no other pattern, normalizer, position encoding
     or number of keys, and a recurrence scales queries and keys in its own way. `separator` is the token that opens a
     document: nothing then looks across the boundary of a document, though the positions run on; None: all documents of
-    a sequence are read as one. It needs full softmax attention.
+    a sequence are read as one. It needs full softmax attention. `position`, `normalizer` and `pattern` may be a
+    reader's own, see `lcbook.attention.own`.
     """
 
     layers: int = 1
@@ -31,11 +36,11 @@ class ModelSpec:
     heads: int = 1
     kv_heads: int = 0
     mlp: int = 0
-    position: Position = NoPosition()
-    normalizer: str = "softmax"
+    position: AnyPosition = NoPosition()
+    normalizer: AnyNormalizer = "softmax"
     key_shift: bool = True
     qk_norm: bool = True
-    pattern: Pattern = Full()
+    pattern: AnyPattern = Full()
     full_layers: tuple[int, ...] = ()
     mixer: Mixer = Softmax()
     separator: int | None = None
@@ -65,6 +70,10 @@ class ModelSpec:
                 "True."
             )
         find_normalizer(self.normalizer)
+        if not isinstance(self.normalizer, str):
+            try_weights(self.normalizer)
+        _check_pattern(self.pattern)
+        _check_position(self.position, self.width, self.heads)
         plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self
         fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers", "separator"]
         for name in fixed + ["qk_norm"] * isinstance(self.mixer, Recurrent):
@@ -78,7 +87,7 @@ class ModelSpec:
                 f"separator is {self.separator} with {self.pattern}; allowed is a token from 0 on with {Full()}."
             )
 
-    def pattern_of(self, layer: int) -> Pattern:
+    def pattern_of(self, layer: int) -> AnyPattern:
         """Return the pattern of a layer (from 0)."""
         return Full() if layer in self.full_layers else self.pattern
 
@@ -87,4 +96,30 @@ class ModelSpec:
         heads = self.kv_heads or self.heads
         return mixer_state_size(
             self.mixer, layers=self.layers, width=self.width, heads=self.heads, kv_heads=heads, length=length
+        )
+
+
+def _check_pattern(pattern: AnyPattern) -> None:
+    """Raise ValueError for what is no pattern."""
+    if isinstance(pattern, Pattern):
+        return
+    if not is_own(pattern, "mask"):
+        raise ValueError(
+            f"pattern is {pattern!r}; allowed is one of lcbook.attention.patterns, or a frozen dataclass with a "
+            "method mask."
+        )
+    try_mask(pattern)
+
+
+def _check_position(position: AnyPosition, width: int, heads: int) -> None:
+    """Raise ValueError for what is no position encoding, or none for this width and number of heads."""
+    if isinstance(position, Position):
+        with torch.device("meta"):
+            PositionEncoding(position, width=width, heads=heads, head_dim=width // heads)
+    elif is_own(position, "add", "rotate", "bias"):
+        try_position(position, width, heads)
+    else:
+        raise ValueError(
+            f"position is {position!r}; allowed is one of lcbook.models.positions, or a frozen dataclass with a method "
+            "add, rotate or bias."
         )

@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 
 from lcbook.attention.backends import Form
-from lcbook.attention.patterns import Full, Pattern
+from lcbook.attention.normalizers import AnyNormalizer
+from lcbook.attention.patterns import AnyPattern, Full
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
 from lcbook.models.mixers import Softmax
-from lcbook.models.positions import Position, PositionEncoding
+from lcbook.models.positions import AnyPosition, PositionEncoding
 from lcbook.models.spec import ModelSpec
 
 
@@ -31,7 +32,7 @@ def _describe(model: Decoder, spec: ModelSpec) -> None:
         attention.spec = spec
 
 
-def reposition(model: Decoder, position: Position) -> None:
+def reposition(model: Decoder, position: AnyPosition) -> None:
     """Give the model another position encoding; a learned one keeps its parameters.
 
     Raises ValueError if the new one has parameters that were never trained, and for a model whose mixer takes no
@@ -57,7 +58,7 @@ def reposition(model: Decoder, position: Position) -> None:
         attention.encoding = encoding
 
 
-def restrict(model: Decoder, pattern: Pattern) -> None:
+def restrict(model: Decoder, pattern: AnyPattern) -> None:
     """Let every layer see the keys that `pattern` shows.
 
     Raises ValueError for a model whose mixer takes no pattern.
@@ -67,7 +68,7 @@ def restrict(model: Decoder, pattern: Pattern) -> None:
         attention.pattern = pattern
 
 
-def temper(model: Decoder, factor: float | int = 1.0, normalizer: str = "") -> None:
+def temper(model: Decoder, factor: float | int = 1.0, normalizer: AnyNormalizer = "") -> None:
     """Multiply the scores of every layer by `factor`, and turn them into weights by `normalizer` ("": its own).
 
     Raises ValueError for an unknown normalizer, and for a model whose mixer is not softmax attention.

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lcbook.experiments.schedules import Linear, LogUniform, Stage, Steps, Uniform, plan
-from lcbook.experiments.train import ANSWERS_AT_GATE, TrainSpec, change_position, learning_rate, losses, train
+from lcbook.experiments.train import ANSWERS_AT_GATE, TrainSpec, learning_rate, losses, train
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule
 from lcbook.models.positions import ALiBi, Learned, NoPosition, Randomized, RoPE, Sinusoidal, T5Bias, YaRN
+from lcbook.models.surgery import reposition
 from lcbook.tasks.recall import Batch, KeyValueRecall
 
 SMALL = ModelSpec(width=14)
@@ -375,10 +376,10 @@ def test_change_position_keeps_what_is_learned():
     model = build(replace(SMALL, position=Learned(31)), 5, 0)
     tokens = torch.randint(5, (2, 13))
     expected = model(tokens, torch.arange(2, 15)[None])
-    change_position(model, Randomized(Learned(31), 31))
+    reposition(model, Randomized(Learned(31), 31))
     assert model.spec.position == Randomized(Learned(31), 31)
     assert torch.equal(model(tokens, torch.arange(2, 15)[None]), expected)
-    change_position(model, Sinusoidal())
+    reposition(model, Sinusoidal())
     assert not torch.allclose(model(tokens, torch.arange(2, 15)[None]), expected)
 
 
@@ -399,7 +400,7 @@ def test_change_position_keeps_what_is_learned():
 def test_a_position_that_the_model_cannot_take_is_named(model, position, named):
     made = build(model, 5, 0)
     with pytest.raises(ValueError, match=named):
-        change_position(made, position)
+        reposition(made, position)
     assert made.spec == model
 
 
