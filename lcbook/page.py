@@ -235,8 +235,9 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
         raise ValueError(
             f"where names {missing}; allowed are columns of the frame: {', '.join(frame.columns)}."
         )
-    rows = frame[np.logical_and.reduce([frame[name].to_numpy() == value for name, value in wanted.items()])]
-    return float(100 * rows["correct"].sum() / rows["total"].sum()) if len(rows) else math.nan
+    rows = np.logical_and.reduce([frame[name].to_numpy() == value for name, value in wanted.items()])
+    correct, total = (frame[name].to_numpy()[rows].sum() for name in ("correct", "total"))
+    return float(100 * correct / total) if rows.any() else math.nan
 
 
 def check(answer: Any, expected: Number | np.bool_, tolerance: Number = 1e-6) -> None:

@@ -7,7 +7,6 @@ from lcbook.stats.bootstrap import (
     Values,
     bootstrap,
     difference_of_shares,
-    fisher_exact,
     holm,
     median_n50,
     n50,
@@ -22,7 +21,7 @@ from lcbook.stats.bootstrap import (
 )
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "clustered", "difference_of_shares", "effective", "fisher_exact",
+    "Estimate", "Number", "Values", "bootstrap", "clustered", "difference_of_shares", "effective",
     "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings",
     "recall", "resampled_interval", "sample_size", "slope",
     "survival", "timings", "tost", "variance", "wilson",

@@ -7,20 +7,31 @@ Counts are queries answered; a seed is one trained model and the unit of evidenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from lcbook.stats.estimate import Estimate, Number, Values, p_solve, require_counts, require_share, wilson
+from lcbook.stats.estimate import (
+    Estimate,
+    Number,
+    Values,
+    p_solve,
+    require_columns,
+    require_counts,
+    require_share,
+    wilson,
+)
 from lcbook.stats.n50 import n50, n50_point
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "fisher_exact", "holm", "median_n50", "n50", "n50_point", "n50_table",
+    "Estimate", "Number", "Values", "bootstrap", "holm", "median_n50", "n50", "n50_point", "n50_table",
     "p_solve", "recall", "slope", "tost", "wilson",
 ]  # fmt: skip
+
+MOST_ROWS = 100_000  # of resampled frames that are made at once
 
 # Resampling over seeds
 
@@ -64,39 +75,53 @@ def bootstrap(
     Each resample draws seeds with replacement, all rows of a seed together, so that arms stay paired; a seed
     drawn twice comes as two seeds, numbered from 0. Where the frame has `correct` and `total`, each row's
     `correct` is drawn anew as total x rate with the rate from the Jeffreys posterior Beta(correct + 1/2,
-    total - correct + 1/2): 100 of 100 keeps its uncertainty. `limits` are the least and greatest value that
-    could have been measured, in units of the statistic: an interval that reaches one is clipped and censored
-    there, and so is an infinite end. The same `seed` gives the same interval. Raises ValueError for missing
-    columns, no rows, or bad settings.
+    total - correct + 1/2): 100 of 100 keeps its uncertainty. Without counts, resamples of the same seeds are
+    one and `statistic`, which must not hang on the order of the seeds, is asked once for all of them.
+    `limits` are the least and greatest value that could have been measured, in units of the statistic: an
+    interval that reaches one is clipped and censored there, and so is an infinite end. The same `seed` gives
+    the same interval. Raises ValueError for missing columns, no rows, or bad settings.
     """
     require_share("confidence", confidence)
-    _need(frame, [unit])
+    require_columns(frame, [unit])
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
     rng, groups = np.random.default_rng(seed), list(frame.groupby(unit).indices.values())
-    counted = {"correct", "total"} <= set(frame.columns)
-    c, t = require_counts(frame["correct"], frame["total"]) if counted else (np.zeros(0), np.zeros(0))
-    values = np.empty(resamples)
-    for i, drawn in enumerate(rng.integers(len(groups), size=(resamples, len(groups)))):
-        parts = [groups[j] for j in drawn]
-        rows = np.concatenate(parts)
-        fresh: dict[str, Any] = {unit: np.repeat(np.arange(len(parts)), [len(part) for part in parts])}
-        if counted:
-            fresh["correct"] = t[rows] * rng.beta(c[rows] + 0.5, t[rows] - c[rows] + 0.5)
-        values[i] = statistic(frame.take(rows).reset_index(drop=True).assign(**fresh))
-    return resampled_interval(float(statistic(frame)), values, len(groups), confidence, limits)
+    drawn, again = rng.integers(len(groups), size=(resamples, len(groups))), np.arange(resamples)
+    if {"correct", "total"} <= set(frame.columns):
+        require_counts(frame["correct"], frame["total"])
+    else:
+        drawn, again = np.unique(np.sort(drawn, axis=1), axis=0, return_inverse=True)
+    texts = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.StringDtype)]
+    plain = frame.astype(dict.fromkeys(texts, object))  # in few blocks, which are quick to take rows from
+    few = max(1, MOST_ROWS // len(frame))
+    chunks = (drawn[i : i + few] for i in range(0, len(drawn), few))
+    parts = (part for chunk in chunks for part in _resampled(plain, unit, groups, chunk, rng))
+    values = np.array([float(statistic(part)) for part in parts])
+    return resampled_interval(float(statistic(frame)), values[again.ravel()], len(groups), confidence, limits)
 
 
-def _need(frame: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise ValueError unless the frame has rows and `columns`, and mixes no probes that they would pool."""
-    columns = list(columns)
-    missing = [name for name in columns if name not in frame.columns]
-    if missing or not len(frame):
-        raise ValueError(
-            f"frame has {len(frame)} rows and lacks {missing}; allowed is a row or more with {columns}."
-        )
-    pooled = "total" in columns and "probe" in frame.columns and "probe" not in columns
-    if pooled and frame["probe"].nunique() > 1:
+def _resampled(
+    frame: pd.DataFrame, unit: str, groups: Sequence[np.ndarray], drawn: np.ndarray, rng: np.random.Generator
+) -> Iterator[pd.DataFrame]:
+    """Yield the frame of each resample in `drawn` [resamples, units], all of them cut from one."""
+    rows = [np.concatenate([groups[j] for j in one]) for one in drawn]
+    numbers = [np.repeat(np.arange(len(one)), [len(groups[j]) for j in one]) for one in drawn]
+    everything = frame.take(np.concatenate(rows))
+    fresh: dict[str, Any] = {unit: np.concatenate(numbers)}
+    if {"correct", "total"} <= set(frame.columns):
+        c, t = (everything[name].to_numpy(float) for name in ("correct", "total"))
+        fresh["correct"] = t * rng.beta(c + 0.5, t - c + 0.5)
+    everything = everything.assign(**fresh).copy()
+    for one, end in zip(rows, np.cumsum([len(one) for one in rows]), strict=True):
+        part = everything.iloc[end - len(one) : end]
+        part.index = pd.RangeIndex(len(one))
+        yield part
+
+
+def _require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise ValueError as `require_columns`, or if the frame mixes probes that would be pooled."""
+    require_columns(frame, columns)
+    if "probe" in frame.columns and "probe" not in columns and frame["probe"].nunique() > 1:
         raise ValueError(
             f"frame mixes the probes {list(frame['probe'].unique())}; select one, or group by probe."
         )
@@ -131,7 +156,7 @@ def median_n50(frame: pd.DataFrame) -> float:
     inf or 0 where the median seed lies above or below every tested length. Unsolved seeds stay in. Raises
     ValueError for missing columns (seed, length, correct, total, chance), mixed probes, or a single length.
     """
-    _need(frame, ["seed", "length", "correct", "total", "chance"])
+    _require(frame, ["seed", "length", "correct", "total", "chance"])
     lengths, chance, correct, total = _table(frame)
     return float(_middle(n50_point(lengths, correct, total, chance=chance), lengths))
 
@@ -146,7 +171,7 @@ def n50_table(
     column `solved`. Raises ValueError as `median_n50`.
     """
     keys = [by] if isinstance(by, str) else list(by)
-    _need(frame, [*keys, "seed", "length", "correct", "total", "chance"])
+    _require(frame, [*keys, "seed", "length", "correct", "total", "chance"])
     rows = []
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         rng = np.random.default_rng(seed)
@@ -176,7 +201,7 @@ def recall(
     ValueError for missing columns (seed, correct, total), mixed probes, or a group without queries.
     """
     keys = [by] if isinstance(by, str) else list(by)
-    _need(frame, [*keys, "seed", "correct", "total"])
+    _require(frame, [*keys, "seed", "correct", "total"])
     rows = []
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         pooled = part.groupby("seed")[["correct", "total"]].sum()
@@ -209,16 +234,6 @@ def slope(x: Values, y: Values) -> float:
             f"x has shape {a.shape}, y {b.shape}; allowed are equal shapes (n,), two different x."
         )
     return float(((a - a.mean()) * (b - b.mean())).sum() / ((a - a.mean()) ** 2).sum())
-
-
-def fisher_exact(successes_a: Number, n_a: Number, successes_b: Number, n_b: Number) -> float:
-    """Return the two-sided p of Fisher's exact test for two rates: 5/5 against 0/5 gives .008.
-
-    ValueError as `wilson`.
-    """
-    require_counts([successes_a, successes_b], [n_a, n_b])
-    table = [[successes_a, n_a - successes_a], [successes_b, n_b - successes_b]]
-    return float(distributions.fisher_exact(table).pvalue)
 
 
 def difference_of_shares(successes_a: Number, n_a: Number, successes_b: Number, n_b: Number) -> Estimate:

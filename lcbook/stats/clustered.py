@@ -13,7 +13,7 @@ from scipy import stats as distributions
 
 from lcbook.formats import percent, tokens
 from lcbook.stats.effective import effective_table
-from lcbook.stats.estimate import Estimate, wilson
+from lcbook.stats.estimate import Estimate, require_columns, wilson
 
 
 def independent(right: np.ndarray, asked: np.ndarray, confidence: float = 0.95) -> float:
@@ -46,12 +46,7 @@ def clustered_recall(frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFra
     missing columns or no rows.
     """
     keys = [by] if isinstance(by, str) else list(by)
-    needed = [*keys, "sample", "correct", "total", "chance"]
-    missing = [name for name in needed if name not in frame.columns]
-    if missing or frame.empty:
-        raise ValueError(
-            f"frame has {len(frame)} rows and lacks {missing}; allowed is a row or more with {needed}."
-        )
+    require_columns(frame, [*keys, "sample", "correct", "total", "chance"])
     rows = []
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         heard = part[part["total"] > 0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.estimate import Estimate, Number, Values, require_counts, require_share
+from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_counts, require_share
 from lcbook.stats.n50 import n50, n50_point
 from lcbook.stats.sample_size import (
     METHODS,
@@ -156,12 +156,7 @@ def effective_table(
     group for each model. Raises ValueError for missing columns, no rows, or as `effective_length`.
     """
     keys = [by] if isinstance(by, str) else list(by)
-    needed = [*keys, "length", "correct", "total", "chance"]
-    if frame.empty or (missing := [name for name in needed if name not in frame.columns]):
-        lacking = [] if frame.empty else missing
-        raise ValueError(
-            f"frame has {len(frame)} rows and lacks {lacking}; allowed is a row or more with {needed}."
-        )
+    require_columns(frame, [*keys, "length", "correct", "total", "chance"])
     rows = []
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         for rule in rules:

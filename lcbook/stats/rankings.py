@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lcbook.stats.bootstrap import difference_of_shares, resampled_interval
-from lcbook.stats.estimate import Estimate, Number, Values, require_counts, require_share
+from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_counts, require_share
 from lcbook.stats.variance import variance_shares
 
 __all__ = ["kendall", "rank_table", "reversals", "tau_table", "tau_with_interval", "variance_shares"]
@@ -139,12 +139,10 @@ def _redrawn(scores: Any, correct: Any, total: Any, draws: int, rng: np.random.G
 
 
 def _require(frame: pd.DataFrame) -> None:
-    counted = {"correct", "total"} <= set(frame.columns)
-    missing = [name for name in ("model", "benchmark") if name not in frame.columns]
-    if missing or frame.empty or not (counted or "score" in frame.columns):
+    require_columns(frame, ["model", "benchmark"])
+    if "score" not in frame.columns and not {"correct", "total"} <= set(frame.columns):
         raise ValueError(
-            f"frame has {len(frame)} rows and the columns {list(frame.columns)}; allowed is a row or more with model, "
-            "benchmark, and correct and total or score."
+            f"frame has the columns {list(frame.columns)}; allowed is a frame with correct and total or score."
         )
 
 

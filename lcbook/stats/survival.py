@@ -8,26 +8,17 @@ is the share of seeds still on the plateau. Intervals are two-sided, and a seed 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from lcbook.stats.estimate import Estimate, Number, Values, require_share
+from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_share
 
 COLUMNS = ["update", "at_risk", "escaped", "survival", "low", "high"]
-
-
-@dataclass(frozen=True)
-class LogRank:
-    """The log-rank test: its chi-squared statistic, the degrees of freedom, and p."""
-
-    statistic: float
-    degrees: int
-    pvalue: float
 
 
 def times(table: pd.DataFrame, by: str = "arm") -> dict[Any, tuple[np.ndarray, np.ndarray]]:
@@ -37,11 +28,7 @@ def times(table: pd.DataFrame, by: str = "arm") -> dict[Any, tuple[np.ndarray, n
     tell the same. Raises ValueError for missing columns, no rows, or a seed whose rows differ.
     """
     needed = [by, "seed", "updates", "updates_to_gate"]
-    missing = [name for name in needed if name not in table.columns]
-    if missing or table.empty:
-        raise ValueError(
-            f"table has {len(table)} rows and lacks {missing}; allowed is a row or more with {needed}."
-        )
+    require_columns(table, needed)
     seeds = table[needed].drop_duplicates()
     twice = seeds[seeds.duplicated([by, "seed"])]
     if len(twice):
@@ -68,22 +55,22 @@ def kaplan_meier(updates: Values, escaped: Values, *, confidence: Number = 0.95)
     """
     require_share("confidence", confidence)
     at, gone = _checked(updates, escaped)
-    z, tail = float(distributions.norm.ppf(0.5 + confidence / 2)), (1 - confidence) / 2
-    rows = [(0.0, len(at), 0, 1.0, tail ** (1 / len(at)), 1.0)]
-    survival, variance = 1.0, 0.0  # of log survival
-    for update in np.unique(at):
-        risk, events = int((at >= update).sum()), int(((at == update) & gone).sum())
-        survival *= 1 - events / risk
-        variance += events / (risk * (risk - events)) if events < risk else math.inf
-        if survival == 1:
-            low, high = tail ** (1 / risk), 1.0
-        elif survival == 0:
-            low, high = 0.0, 1 - tail ** (1 / int(((at <= update) & gone).sum()))
-        else:
-            wide = math.exp(z * math.sqrt(variance) / abs(math.log(survival)))
-            low, high = survival**wide, survival ** (1 / wide)
-        rows.append((float(update), risk, events, survival, low, high))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    curve = distributions.ecdf(distributions.CensoredData(at[gone], right=at[~gone])).sf
+    with warnings.catch_warnings(
+        category=RuntimeWarning, action="ignore"
+    ):  # undefined at a survival of 0 or 1
+        ends = curve.confidence_interval(confidence, method="log-log")
+    update, survival = curve.quantiles, curve.probabilities
+    risk = (at[:, None] >= update).sum(0)
+    events = ((at[:, None] == update) & gone[:, None]).sum(0)
+    tail = (1 - confidence) / 2
+    low = np.where(survival == 1, tail ** (1 / risk), ends.low.probabilities)
+    high = np.where(survival == 1, 1.0, ends.high.probabilities)
+    low = np.where(survival == 0, 0.0, low)
+    high = np.where(survival == 0, 1 - tail ** (1 / max(events.sum(), 1)), high)
+    start = (0.0, len(at), 0, 1.0, tail ** (1 / len(at)), 1.0)
+    columns = zip(COLUMNS, start, (update, risk, events, survival, low, high), strict=True)
+    return pd.DataFrame({name: np.append(first, rest) for name, first, rest in columns})
 
 
 def horizon(groups: Mapping[Any, tuple[Values, Values]]) -> float:
@@ -138,32 +125,6 @@ def ratio_of_means(
     freedom = (va + vb) ** 2 / (va**2 / free_a + vb**2 / free_b)
     wide = math.exp(_t(freedom, confidence) * math.sqrt(va + vb))
     return Estimate(ratio, ratio / wide, ratio * wide, word)
-
-
-def log_rank(groups: Mapping[Any, tuple[Values, Values]]) -> LogRank:
-    """Return the log-rank test that all groups leave the plateau at the same rate, each (updates, escaped).
-
-    Source: Mantel 1966; Peto & Peto 1972. Raises ValueError for fewer than two groups, no escape in any, and as
-    `kaplan_meier`.
-    """
-    if len(groups) < 2:
-        raise ValueError(f"groups has {len(groups)} entries; allowed are two or more.")
-    found = [_checked(*group) for group in groups.values()]
-    moments = sorted({float(update) for at, gone in found for update in at[gone]})
-    if not moments:
-        raise ValueError("escaped is False in every group; allowed is one escape or more.")
-    surplus, covariance = np.zeros(len(found)), np.zeros((len(found), len(found)))
-    for update in moments:
-        risk = np.array([(at >= update).sum() for at, _ in found], float)
-        events = np.array([((at == update) & gone).sum() for at, gone in found], float)
-        n, d, share = risk.sum(), events.sum(), risk / risk.sum()
-        surplus += events - d * share
-        if n > 1:
-            covariance += d * (n - d) / (n - 1) * (np.diag(share) - np.outer(share, share))
-    inverse = np.linalg.pinv(covariance, hermitian=True)
-    statistic = float(surplus @ inverse @ surplus)
-    degrees = len(found) - 1
-    return LogRank(statistic, degrees, float(distributions.chi2.sf(statistic, degrees)))
 
 
 def _checked(updates: Values, escaped: Values) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,9 @@ from scipy import stats as distributions
 from scipy.stats import mstats
 
 from lcbook.stats.bootstrap import slope
-from lcbook.stats.estimate import Estimate, Number
+from lcbook.stats.estimate import Estimate, Number, require_columns
 
 TRIM = 0.2  # of the rounds, at either end, leaves a mean
-
-
 Y = ("seconds", "peak_bytes")
 
 
@@ -49,7 +47,7 @@ def exponents(frame: pd.DataFrame, y: str = "seconds", *, from_length: Number = 
     """
     if y not in Y:
         raise ValueError(f"y is {y!r}; allowed are {', '.join(map(repr, Y))}.")
-    _need(frame, ("arm", "length", "seed", y))
+    require_columns(frame, ("arm", "length", "seed", y))
     rows, upper = [], frame[frame["length"] >= from_length]
     for arm in frame["arm"].unique():
         part = upper[upper["arm"] == arm].sort_values(["seed", "length"])
@@ -75,7 +73,7 @@ def speedup(frame: pd.DataFrame, arm: str, over: str, length: int) -> Estimate:
     with the 95 % interval of its logarithm (NaN below five rounds). Raises ValueError for missing columns, or if an
     arm was not timed at `length`.
     """
-    _need(frame, ("arm", "length", "seed", "seconds"))
+    require_columns(frame, ("arm", "length", "seed", "seconds"))
     here = frame[frame["length"] == length].set_index("seed")
     one, other = (here["seconds"][here["arm"] == name] for name in (arm, over))
     for name, found in ((arm, one), (over, other)):
@@ -85,11 +83,3 @@ def speedup(frame: pd.DataFrame, arm: str, over: str, length: int) -> Estimate:
     ratios = (other / one).dropna().to_numpy(float)
     value, low, high = (math.exp(x) for x in _mean_interval(np.log(ratios).tolist()))
     return Estimate(value, low, high)
-
-
-def _need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in frame.columns]
-    if missing or frame.empty:
-        raise ValueError(
-            f"frame has {len(frame)} rows and lacks {missing}; allowed is a row or more with {list(columns)}."
-        )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lcbook.stats.bootstrap import resampled_interval
-from lcbook.stats.estimate import require_counts
+from lcbook.stats.estimate import require_columns, require_counts
 
 INTERACTION, SAMPLING = "interaction", "sampling"
 
@@ -38,44 +38,24 @@ def variance_shares(
     is taken off. Raises ValueError for missing columns, a factor with one value, a missing cell, or a cell of fewer
     than two queries.
     """
-    needed = [*factors, *(name for name in (models, items) if name is not None), "correct", "total"]
-    missing = [name for name in needed if name not in frame.columns]
-    if not factors or missing or frame.empty or (models is not None and items is not None):
+    if not factors or (models is not None and items is not None):
         raise ValueError(
-            f"factors is {list(factors)} with models {models} and items {items}, missing {missing} in "
-            f"{len(frame)} rows; allowed are columns of a frame with rows, and models or items, not both."
+            f"factors is {list(factors)} with models {models} and items {items}; allowed are one factor or more, and "
+            "models or items, not both."
         )
+    require_columns(
+        frame, [*factors, *(name for name in (models, items) if name is not None), "correct", "total"]
+    )
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
     require_counts(frame["correct"], frame["total"])
     rng = np.random.default_rng(seed)
     if models is not None:
-        parts = [_cells(part, factors) for _, part in frame.groupby(models)]
-        if len(parts) < 2:
-            raise ValueError(f"models is {models!r}, which holds 1 model; allowed are two or more.")
-        if len({c.shape for c, _ in parts}) > 1:
-            raise ValueError(
-                f"models is {models!r}, whose models have other cells; allowed are the same for each."
-            )
-        squares = np.stack([_squares(c / t, len(factors)) for c, t in parts])
-        noise = np.array([_noise(c, t) for c, t in parts])
-        degrees = _degrees(parts[0][0].shape)
-        each = np.stack([_shares(s, degrees, v) for s, v in zip(squares, noise, strict=True)])
-        told = each[np.isfinite(each).all(1)]  # a model whose cells are all alike has no shares
-        each = told if len(told) else each
-        drawn = each[rng.integers(len(each), size=(resamples, len(each)))].mean(1)
-        points, units = each.mean(0), len(each)
-        sums, mean_noise = squares.mean(0), float(noise.mean())
+        degrees, sums, noise, points, drawn, units = _over_models(frame, factors, models, resamples, rng)
     else:
-        c, t = _cells(frame, factors)
-        degrees, sums, mean_noise = _degrees(c.shape), _squares(c / t, len(factors)), _noise(c, t)
-        fresh, units = _resampled(frame, factors, items, c, t, resamples, rng)
-        again = _squares(fresh, len(factors))
-        again -= again.mean(0) - sums  # the noise that resampling adds
-        points = _shares(sums, degrees, mean_noise)
-        drawn = _shares(again, degrees, mean_noise)
+        degrees, sums, noise, points, drawn, units = _over_items(frame, factors, items, resamples, rng)
     found = [resampled_interval(float(p), drawn[:, k], units, 0.95, None) for k, p in enumerate(points)]
-    parts_of_all = np.append(sums, degrees.sum() * mean_noise)
+    parts_of_all = np.append(sums, degrees.sum() * noise)
     return pd.DataFrame(
         {
             "source": [*factors, INTERACTION, SAMPLING],
@@ -87,6 +67,41 @@ def variance_shares(
             "high": [min(e.high, 1.0) for e in found],
         }
     )
+
+
+# Degrees of freedom, sums of squares, noise, shares (sources,), resampled shares (resamples, sources), units resampled
+Parts = tuple[np.ndarray, np.ndarray, float, np.ndarray, np.ndarray, int]
+
+
+def _over_models(
+    frame: pd.DataFrame, factors: Sequence[str], models: str, resamples: int, rng: np.random.Generator
+) -> Parts:
+    parts = [_cells(part, factors) for _, part in frame.groupby(models)]
+    if len(parts) < 2:
+        raise ValueError(f"models is {models!r}, which holds 1 model; allowed are two or more.")
+    if len({c.shape for c, _ in parts}) > 1:
+        raise ValueError(
+            f"models is {models!r}, whose models have other cells; allowed are the same for each."
+        )
+    squares = np.stack([_squares(c / t, len(factors)) for c, t in parts])
+    noise = np.array([_noise(c, t) for c, t in parts])
+    degrees = _degrees(parts[0][0].shape)
+    each = np.stack([_shares(s, degrees, v) for s, v in zip(squares, noise, strict=True)])
+    told = each[np.isfinite(each).all(1)]  # a model whose cells are all alike has no shares
+    each = told if len(told) else each
+    drawn = each[rng.integers(len(each), size=(resamples, len(each)))].mean(1)
+    return degrees, squares.mean(0), float(noise.mean()), each.mean(0), drawn, len(each)
+
+
+def _over_items(
+    frame: pd.DataFrame, factors: Sequence[str], items: str | None, resamples: int, rng: np.random.Generator
+) -> Parts:
+    c, t = _cells(frame, factors)
+    degrees, sums, noise = _degrees(c.shape), _squares(c / t, len(factors)), _noise(c, t)
+    fresh, units = _resampled(frame, factors, items, c, t, resamples, rng)
+    again = _squares(fresh, len(factors))
+    again -= again.mean(0) - sums  # the noise that resampling adds
+    return degrees, sums, noise, _shares(sums, degrees, noise), _shares(again, degrees, noise), units
 
 
 def _cells(frame: pd.DataFrame, factors: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

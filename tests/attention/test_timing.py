@@ -236,7 +236,7 @@ def test_backward_computes_gradients():
             lambda: exponents(timed(lambda *_: 1.0), from_length=512),
             "from_length is 512; allowed is a length",
         ),
-        (lambda: exponents(timed(lambda *_: 1.0).drop(columns="arm")), r"lacks \['arm'\]"),
+        (lambda: exponents(timed(lambda *_: 1.0).drop(columns="arm")), r"lacks the columns \['arm'\]"),
         (lambda: speedup(timed(lambda *_: 1.0), "a", "b", 64), r"'b' was not timed at length 64; .* \[\]"),
         (lambda: speedup(timed(lambda *_: 1.0), "a", "a", 65), r"'a' was not timed at length 65; .* \[64, 1"),
     ],

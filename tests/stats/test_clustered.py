@@ -102,7 +102,7 @@ def test_effective_lengths_come_from_what_counts():
 
 
 def test_bad_frames_say_what_is_lacking():
-    with pytest.raises(ValueError, match=r"lacks \['sample'\]; allowed is a row or more with"):
+    with pytest.raises(ValueError, match=r"lacks the columns \['sample'\]; allowed is a frame with"):
         clustered_recall(frame([[1.0]]).drop(columns="sample"), "task")
-    with pytest.raises(ValueError, match="frame has 0 rows"):
+    with pytest.raises(ValueError, match="frame has no rows"):
         clustered_recall(frame([[1.0]])[:0], "task")

@@ -144,8 +144,8 @@ FEW = two_by_two(10)
     ("call", "message"),
     [
         (lambda: variance_shares(FEW, []), r"factors is \[\]"),
-        (lambda: variance_shares(FEW, ["task", "place"]), r"missing \['place'\] in 4 rows"),
-        (lambda: variance_shares(FEW[:0], ["task"]), "in 0 rows"),
+        (lambda: variance_shares(FEW, ["task", "place"]), r"lacks the columns \['place'\]"),
+        (lambda: variance_shares(FEW[:0], ["task"]), "frame has no rows"),
         (lambda: variance_shares(FEW, ["task"], models="amount", items="amount"), "models or items, not both"),
         (lambda: variance_shares(FEW.assign(seed=0), ["task"], models="seed"), "models is 'seed', which holds 1 model"),
         (lambda: variance_shares(FEW[1:], ["task", "amount"]), "fewer than two queries at task a, amount 0; allowed"),
