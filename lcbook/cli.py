@@ -102,7 +102,7 @@ def _recall(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 with one sentence for bad input, or the command's own."""
+    """Run the command line and return its exit status: 0, 2 with one sentence for bad input, 130 after ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m lcbook", description="Run the book without Jupyter.")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("chapters", help="list the chapters").set_defaults(do=_chapters)
@@ -124,6 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.do(arguments) or 0
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{error}; the same command goes on when that is mended.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from lcbook import runtime
 
 # Raise this when numbers move: cached and committed runs of another version are stale.
 COMPUTE_VERSION = 1
+
+LEFT_SECONDS = 3600.0  # a part of a file that is older belongs to no writer
 
 
 SOURCE = (
@@ -100,18 +103,27 @@ def digest(*values: Any) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` whole or not at all. Raises OSError where the folder cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    """Write `data` to `path` whole or not at all. Raises OSError, which names the path, where that cannot be.
+
+    What a writer that was killed left in the folder more than an hour ago is removed.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # a temporary file is its owner's alone
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob("*.part"):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                left.unlink()
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)  # a temporary file is its owner's alone
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _checksum(body: Any) -> str:

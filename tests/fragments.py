@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from lcbook.explorers.controls import Slider
 from lcbook.explorers.fragment import Explorer
 
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync"
 VOID = {"input", "img", "br", "meta", "link"}
 
 
@@ -43,15 +39,6 @@ class Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Chromium, running."""
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS.split())
-        yield started
-        started.close()
 
 
 class Shown:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import psutil
 
 OURS = ("PYTHON", "LCBOOK", "PYTEST", "OMP_", "MPLBACKEND")
 
@@ -21,3 +24,24 @@ def run(command: Sequence[object], environment: dict[str, str], place: Path) -> 
     done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def awaited(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; fail if it does not within a minute."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not collected does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that run."""
+    return [pid for pid in psutil.pids() if alive(pid) and os.getpgid(pid) == leader]

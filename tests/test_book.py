@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import http.server
 import re
-import shutil
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
 # index.html only leads on to the introduction.
@@ -23,25 +23,13 @@ PAGES = sorted(
     if "_static" not in path.parts and path.name != "index.html"
 )
 CHAPTERS = [page for page in PAGES if re.match(r"chapters/\d\d_", page)]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
 # Two faults of the theme itself; any other fails.
 THEME_FAULTS = {("label-content-name-mismatch", "search-button"), ("region", "navbar-brand")}
 MOST_BYTES = 6_000_000
+PROJECT = tomllib.loads((HTML.parent.parent / "pyproject.toml").read_text())["project"]
+REPOSITORY = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, Debian's by preference."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    assert path, "no command chromium: the browser tests need it; on Debian: apt-get install chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +256,7 @@ def test_a_chapter_opens_in_colab_and_downloads(reader: Reader, page: str):
     window = reader.open(page)
     name = Path(page).with_suffix(".ipynb").as_posix()
     colab = window.get_by_role("link", name="Open in Colab").get_attribute("href")
-    assert colab == f"https://colab.research.google.com/github/lcbook/lcbook/blob/main/{name}"
+    assert colab == f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{name}"
     with window.expect_download() as download:
         window.get_by_role("link", name="Download notebook").click()
     assert Path(download.value.path()).read_bytes() == (HTML / "_sources" / name).read_bytes()

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jupyter_book.sphinx
 import nbformat
 import pytest
 
-from tests.processes import plain, run
+from tests.processes import alive, awaited, plain, run
 from tools import book
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,24 +156,6 @@ def test_kernels_end_with_the_command(tiny: Path, sent: signal.Signals):
         assert err.endswith("interrupted; the same command goes on\n")
         assert "Traceback" not in out + err
     awaited(lambda: not any(alive(int(file.read_text())) for file in files))
-
-
-def awaited(holds) -> None:
-    """Wait until something holds; fail if it does not within half a minute."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not collected does not."""
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        os.kill(pid, 0)
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path, monkeypatch, capfd):

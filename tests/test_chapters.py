@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ TAGS = {"setup", "derive", "result", "claim", "exercise", "solution", "colab"}
 TAGS |= {"hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell"}
 TAGS |= {"full-width", "raises-exception"}
 NUMBER = re.compile(r"(?:[≥≤<>]\s*)?(?:[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|undefined|-?∞)")
+ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 COLAB = """\
 import importlib.util, os
 if importlib.util.find_spec("lcbook") is None:  # on Colab: installs the book's package, leaves torch and numpy as they are
-    %pip install -q {os.environ.get("LCBOOK_SOURCE", "git+https://github.com/lcbook/lcbook")}"""  # noqa: E501
+    %pip install -q {os.environ.get("LCBOOK_SOURCE", "git+ADDRESS")}""".replace("ADDRESS", ADDRESS)  # noqa: E501
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import jaxtyping
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 from lcbook.attention.attend import attend
+from lcbook.experiments.train import TrainSpec
+from lcbook.models.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -61,6 +64,25 @@ def test_documents_name_commands_and_files_that_exist(document: str):
 def code(text: str) -> list[str]:
     """The code blocks and the code spans of a Markdown text."""
     return re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+
+
+@pytest.mark.parametrize("name", ["_config.yml", "CITATION.cff"])
+def test_the_repository_has_the_address_that_pyproject_names(name: str):
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    assert re.findall(r"https://github\.com/\S+", (ROOT / name).read_text()) == [address]
+
+
+def test_a_new_field_of_a_spec_is_a_decision():
+    """Weights and committed runs are known by these fields, and a chapter has to explain each."""
+    said = {spec: " ".join(field.name for field in fields(spec)) for spec in (ModelSpec, TrainSpec)}
+    assert said[ModelSpec] == (
+        "layers width heads kv_heads mlp position normalizer key_shift qk_norm pattern full_layers mixer separator "
+        "qk_scale learn_scale"
+    )
+    assert said[TrainSpec] == (
+        "length updates batch lr warmup betas weight_decay text_loss stop_at_gate curriculum answer_loss lengths "
+        "optimizer"
+    )
 
 
 def test_ci_runs_make_test():

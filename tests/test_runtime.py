@@ -77,6 +77,17 @@ def test_a_gpu_is_used_at_gpu_scale_alone(monkeypatch, scale):
     assert f"{runtime.cores()} cores" in runtime.device_description()
 
 
+def test_chapters_side_by_side_are_given_a_share_of_the_cores(monkeypatch):
+    there, described = runtime.cores(), runtime.device_description()
+    monkeypatch.setenv("LCBOOK_CORES", str(there + 1))
+    assert runtime.cores() == there + 1
+    assert runtime.device_description() == described, "the machine is the same"
+    for named in ("0", "-1", "two", "1.5"):
+        monkeypatch.setenv("LCBOOK_CORES", named)
+        with pytest.raises(ValueError, match=f"LCBOOK_CORES is '{named}'; allowed is a whole number from 1."):
+            runtime.cores()
+
+
 def test_doubling():
     assert doubling(64, 512) == (64, 128, 256, 512)
     assert doubling(64, 511) == (64, 128, 256)

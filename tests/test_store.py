@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_where_writing_fails_the_old_file_stays(monkeypatch, tmp_path, where):
     monkeypatch.setattr(store.tempfile if where == "mkstemp" else os, where, no_space)
     with pytest.raises(OSError, match="No space left"):
         save_json(path, {"rows": []})
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*b\.json'"):
         write_bytes(tmp_path / "b.json", b"data")
     monkeypatch.undo()
     assert load_json(path) == BODY
@@ -177,6 +178,15 @@ def test_an_interrupted_write_leaves_nothing(monkeypatch, tmp_path):
         save_json(path, {"rows": []})
     assert load_json(path) == BODY
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_is_being_written_stays(tmp_path):
+    left, written = tmp_path / "old.part", tmp_path / "new.part"
+    for part in (left, written):
+        part.touch()
+    os.utime(left, times=(time.time() - 3700,) * 2)
+    write_bytes(tmp_path / "a.json", b"data")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "new.part"]
 
 
 def test_the_whole_file_is_there_before_it_takes_its_name(monkeypatch, tmp_path):

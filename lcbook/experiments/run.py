@@ -294,6 +294,7 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
 
 
 def _work(run: Run, probes: Sequence[Probe], environment: dict[str, str]) -> list[dict[str, Any]]:
+    runtime.end_with_parent()
     os.environ.update(environment)
     torch.set_num_threads(1)
     return measure(run, probes)

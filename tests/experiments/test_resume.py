@@ -81,7 +81,7 @@ def killed(name: str, path: str) -> None:
 def processes():
     """Processes that start in no time: a server has imported the package and forks them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "tests.test_resume"])
+    context.set_forkserver_preload(["torch._dynamo", __name__])
     return context
 
 

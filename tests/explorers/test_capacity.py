@@ -25,7 +25,7 @@ from lcbook.explorers.capacity import (
     uniform,
 )
 from lcbook.explorers.fragment import Explorer
-from tests.fragments import CONTRAST, Reader, Shown, chromium, computed
+from tests.fragments import CONTRAST, Reader, Shown, computed
 
 TOKENS = [f"{kind}{i}" for i in range(9) for kind in "kv"] + ["·", "<b>", "k3", "v3", "k0"]
 LENGTH = len(TOKENS)
@@ -45,12 +45,6 @@ def memory() -> Explorer:
 @pytest.fixture(scope="module")
 def maps() -> Explorer:
     return maps_explorer(sharp_maps(), TOKENS, heads=[(1, 2), (0, 0)], query=20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from lcbook.explorers.costs import (
 from lcbook.explorers.fragment import Explorer
 from lcbook.models import costs
 from lcbook.models.decoder import ModelSpec
-from tests.fragments import Reader, Shown, chromium, computed, three
+from tests.fragments import Reader, Shown, computed, three
 
 LLAMA = Sizes(layers=32, width=4096, group=4)
 
@@ -39,12 +38,6 @@ LLAMA = Sizes(layers=32, width=4096, group=4)
 @pytest.fixture(scope="module")
 def explorer() -> Explorer:
     return cost_explorer()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def scaled(x: float, unit: str) -> str:

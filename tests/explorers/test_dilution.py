@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from lcbook.explorers.dilution import (
     weight_explorer,
 )
 from lcbook.explorers.fragment import Explorer
-from tests.fragments import CONTRAST, Reader, Shown, chromium, computed
+from tests.fragments import CONTRAST, Reader, Shown, computed
 
 LENGTHS, DEPTHS = (256, 1024, 4096, 16384, 65536), tuple((i + 0.5) / 7 for i in range(7))
 REMEDIES, HAYS = ("as trained", "scores x 2", "log-n factor"), ("filler", "competing keys")
@@ -55,12 +55,6 @@ def weights() -> Explorer:
 @pytest.fixture(scope="module")
 def remedies() -> Explorer:
     return remedy_explorer(remedied())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 # ---- the needle's weight

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lcbook.explorers.evaluation import COLUMNS, LEVELS, heat_map_explorer, samp
 from lcbook.explorers.fragment import Explorer
 from lcbook.formats import tokens
 from lcbook.stats.effective import last_success, lower_bound, more_samples
-from tests.fragments import CONTRAST, Reader, Shown, chromium, computed, three
+from tests.fragments import CONTRAST, Reader, Shown, computed, three
 
 TASKS, AMOUNTS = {"single needle": 1, "multi-query": 4}, (0, 8, 32)
 LENGTHS, DEPTHS, ITEMS = (1024, 2048, 4096, 8192, 16384), tuple(k / 6 for k in range(7)), 13
@@ -45,12 +44,6 @@ def samples() -> Explorer:
 @pytest.fixture(scope="module")
 def grid() -> Explorer:
     return heat_map_explorer(asked())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 # ---- the fragments

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lcbook.explorers.positions import (
     rope_score,
     rope_turns,
 )
-from tests.fragments import CONTRAST, Reader, Shown, chromium, painted, slider, three
+from tests.fragments import CONTRAST, Reader, Shown, painted, slider, three
 
 ROOT = Path(__file__).parents[2]
 LINE = "const p = draw.panel({ x: [0, 10], y: [0, 10], title: 'Line' }); p.line([0, 10], [v.a, 10]);"
@@ -229,12 +228,6 @@ def test_bad_formula_input() -> None:
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.mark.browser

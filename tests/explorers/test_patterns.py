@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lcbook.attention.costs import visible_pairs
 from lcbook.attention.patterns import BigBird, Chunked, Full, Strided, Window, pattern_mask, reach, span
 from lcbook.explorers.fragment import Explorer
 from lcbook.explorers.patterns import FADE, KINDS, LENGTH, layers_needed, pattern_explorer, pattern_of
-from tests.fragments import Reader, Shown, chromium, computed, painted
+from tests.fragments import Reader, Shown, computed, painted
 
 LAST = LENGTH - 1
 
@@ -25,12 +24,6 @@ LAST = LENGTH - 1
 @pytest.fixture(scope="module")
 def explorer() -> Explorer:
     return pattern_explorer()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def settings() -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from lcbook.explorers.training import (
 from lcbook.models import costs
 from lcbook.models.decoder import ModelSpec
 from lcbook.tasks.recall import depth_weights
-from tests.fragments import CONTRAST, Reader, Shown, chromium, computed, three
+from tests.fragments import CONTRAST, Reader, Shown, computed, three
 
 LEVELS, DEPTHS = (0, 1.5, 3), [i / 7 for i in range(7)]
 
@@ -58,12 +57,6 @@ def dial() -> Explorer:
 @pytest.fixture(scope="module")
 def schedule() -> Explorer:
     return schedule_explorer()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 # ---- closed forms in Python
