@@ -1,7 +1,8 @@
-"""Tasks: what a model is asked to recall. A task is a frozen dataclass with a `vocabulary` and a `sample()`.
+"""Tasks: what a model is asked to recall. A task is a frozen dataclass with a `vocabulary` and a `sample()`::
 
-filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
-                                                      ^     ^      the places where an answer is asked for
+    filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
+                                                          ^     ^      the places where an answer is asked for
+
 `depth_weights`, which says where the needles lie, comes from the module below and is part of this one's names.
 """
 

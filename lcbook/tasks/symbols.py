@@ -1,11 +1,13 @@
-"""Symbols: ways to ask about the same pairs, in one layout of tokens, so that a model of one can be asked another.
+"""Symbols: ways to ask about the same pairs, in one layout of tokens, so that a model of one can be asked another::
 
-a5 v2 .  v2 v7 .  . a3 v7 .  v7 v1 . ...  ?  a5 .      v2  "lookup": the value of a5
-                                          ?  A5 .      v2  "alias": A5 means a5, which no pair says
-                                          ?? a5 .      v7  "two hops": the value of its value
-                                          .  #  .      v7  "most frequent": the value of the most pairs
-                                          =  A5 .      a5  "name": the symbol that A5 means
-                                             ^ the place where the answer is asked for; filler follows instead
+    a5 v2 .  v2 v7 .  . a3 v7 .  v7 v1 . ...  ?  a5 .      v2  "lookup": the value of a5
+                                              ?  A5 .      v2  "alias": A5 means a5, which no pair says
+                                              ?? a5 .      v7  "two hops": the value of its value
+                                              .  #  .      v7  "most frequent": the value of the most pairs
+                                              =  A5 .      a5  "name": the symbol that A5 means
+                                                 ^
+
+The caret is the place where the answer is asked for; filler follows instead.
 """
 
 from __future__ import annotations
