@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +25,15 @@ from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 
 LENGTH, MOST_GLOBALS = 64, 4
 FADE = 0.85  # a layer more makes a cell this much paler
-KINDS = ("full", "window", "dilated window", "window + stride", "blocks", "BigBird")
+# A kind in the menu -> its pattern from window, stride and globals; js/pattern.js has the same kinds.
+KINDS: dict[str, Callable[[int, int, int], Static]] = {
+    "full": lambda window, stride, first: Full(),
+    "window": lambda window, stride, first: Window(window, globals_at=tuple(range(first))),
+    "dilated window": lambda window, stride, first: Window(window, stride, globals_at=tuple(range(first))),
+    "window + stride": lambda window, stride, first: Strided(window, stride),
+    "blocks": lambda window, stride, first: Chunked(window),
+    "BigBird": lambda window, stride, first: BigBird(window, window=2, random=1, globals=first),
+}
 
 
 def pattern_of(kind: str, window: int, stride: int, first: int) -> Static:
@@ -33,20 +43,9 @@ def pattern_of(kind: str, window: int, stride: int, first: int) -> Static:
     at the start are global; each kind takes what it has. BigBird sees the block before its own and one at random.
     Raises ValueError for another kind.
     """
-    match kind:
-        case "full":
-            return Full()
-        case "window" | "dilated window":
-            dilation = stride if kind == "dilated window" else 1
-            return Window(window, dilation=dilation, globals_at=tuple(range(first)))
-        case "window + stride":
-            return Strided(window, stride)
-        case "blocks":
-            return Chunked(window)
-        case "BigBird":
-            return BigBird(window, window=2, random=1, globals=first)
-        case _:
-            raise ValueError(f"kind is {kind!r}; allowed are {', '.join(KINDS)}.")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; allowed are {', '.join(KINDS)}.")
+    return KINDS[kind](window, stride, first)
 
 
 def layers_needed(pattern: Static, length: int = LENGTH) -> np.ndarray:
@@ -75,7 +74,7 @@ def pattern_explorer(kind: str = "window", window: int = 8, layers: int = 4) -> 
         random_blocks(BigBird(1, window=2, random=1, globals=g), LENGTH) for g in range(MOST_GLOBALS + 1)
     ]
     controls: dict[str, Control] = {
-        "kind": Choice(KINDS, kind, "Pattern"),
+        "kind": Choice(tuple(KINDS), kind, "Pattern"),
         "window": Slider(1, 32, 1, window, "Window or block"),
         "stride": Slider(1, 16, 1, 4, "Dilation or stride"),
         "globals": Slider(0, MOST_GLOBALS, 1, 0, "Global at the start"),
