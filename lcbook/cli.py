@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 
 from lcbook import page, references, runtime
 from lcbook.evaluation import command
@@ -62,6 +63,7 @@ def run_chapter(path: Path) -> None:
     for number, cell in enumerate(_cells(path)):
         if cell["cell_type"] == "code" and not NOT_RUN & set(cell["metadata"].get("tags", [])):
             exec(compile("".join(cell["source"]), f"{path.name} cell {number}", "exec"), namespace)
+            plt.close("all")
 
 
 def _chapters(_: argparse.Namespace) -> None:

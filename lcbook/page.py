@@ -8,7 +8,7 @@ import re
 import string
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pandas as pd
@@ -240,7 +240,7 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
     return float(100 * correct / total) if rows.any() else math.nan
 
 
-def check(answer: Any, expected: Number | np.bool_, tolerance: Number = 1e-6) -> None:
+def check(answer: Any, expected: SupportsFloat, tolerance: SupportsFloat = 1e-6) -> None:
     """Print whether an exercise is open (None), right, or in which way it is not yet.
 
     `tolerance` is relative for expected values above 1, absolute below.
@@ -248,7 +248,7 @@ def check(answer: Any, expected: Number | np.bool_, tolerance: Number = 1e-6) ->
     print(_said(answer, expected, float(tolerance)))
 
 
-def _said(answer: Any, expected: Number | np.bool_, tolerance: float) -> str:
+def _said(answer: Any, expected: SupportsFloat, tolerance: float) -> str:
     if answer is None:
         return "Not answered yet: replace None."
     try:

@@ -80,7 +80,7 @@ def effective_lengths(found: pd.DataFrame) -> dict[str, Estimate]:
     }
 
 
-def interval(row: Mapping[str, Any]) -> str:
+def interval(row: Mapping[str, Any] | pd.Series) -> str:
     """Return a row's recall and interval, as in "83 % [61, 94]", or that nothing was answered."""
     if not row["requests"]:
         return "no answers"
