@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,27 @@ def _log_likelihood(eta: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.nd
     return (c * log_hit + (t - c) * log_miss).sum(-1)
 
 
+@lru_cache(maxsize=64)
+def _grid(x: tuple[float, ...], chance: tuple[float, ...], steepest: float) -> tuple[np.ndarray, ...]:
+    """Return m and b of a coarse grid (points,), and log hit - log miss and log miss at each, (lengths, points)."""
+    n, g, span = np.array(x), np.array(chance), x[-1] - x[0]
+    beyond = span * np.geomspace(0.05, 50, 9)
+    middles = np.concatenate([n[0] - beyond[::-1], np.linspace(n[0], n[-1], 4 * len(n) + 1), n[-1] + beyond])
+    m, b = (axis.ravel() for axis in np.meshgrid(middles, np.geomspace(0.01 / span, steepest, 14)))
+    eta = b[:, None] * (m[:, None] - n)
+    with np.errstate(divide="ignore"):
+        hit = np.logaddexp(np.log(g), np.log1p(-g) + special.log_expit(eta))
+    miss = np.log1p(-g) + special.log_expit(-eta)
+    return m, b, (hit - miss).T, miss.T
+
+
 def _start(
     x: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.ndarray, steepest: float
 ) -> tuple[Any, Any]:
     """Return the best (m, b) of a coarse grid for each replicate; c, t (replicates, lengths)."""
-    span = x[-1] - x[0]
-    beyond = span * np.geomspace(0.05, 50, 9)
-    middles = np.concatenate([x[0] - beyond[::-1], np.linspace(x[0], x[-1], 4 * len(x) + 1), x[-1] + beyond])
-    m, b = (g.ravel() for g in np.meshgrid(middles, np.geomspace(0.01 / span, steepest, 14)))
-    eta = b[:, None] * (m[:, None] - x)
-    with np.errstate(divide="ignore"):
-        hit = np.logaddexp(np.log(chance), np.log1p(-chance) + special.log_expit(eta))
-    miss = np.log1p(-chance) + special.log_expit(-eta)
-    miss_t, gain = miss.T, (hit - miss).T
+    m, b, gain, miss = _grid(tuple(x), tuple(chance), steepest)
     parts = (slice(i, i + 2000) for i in range(0, len(c), 2000))
-    best = np.concatenate([np.argmax(c[part] @ gain + t[part] @ miss_t, axis=-1) for part in parts])
+    best = np.concatenate([np.argmax(c[part] @ gain + t[part] @ miss, axis=-1) for part in parts])
     return m[best], b[best]
 
 
@@ -58,10 +65,12 @@ def _fit(x: np.ndarray, chance: np.ndarray, c: np.ndarray, t: np.ndarray, rounds
     damping, best = np.full(len(c), 1e-3), _log_likelihood(eta_at(u, beta), chance, c, t)
     for _ in range(rounds):
         eta = eta_at(u, beta)
-        rise = (1 - chance) * special.expit(eta) * special.expit(-eta)
-        p, q = chance + (1 - chance) * special.expit(eta), (1 - chance) * special.expit(-eta)
-        slope = (c * q - (t - c) * p) * rise / np.maximum(p * q, 1e-300)
-        weight = t * rise**2 / np.maximum(p * q, 1e-300)
+        right, wrong = special.expit(eta), special.expit(-eta)
+        rise = (1 - chance) * right * wrong
+        p, q = chance + (1 - chance) * right, (1 - chance) * wrong
+        spread = np.maximum(p * q, 1e-300)
+        slope = (c * q - (t - c) * p) * rise / spread
+        weight = t * rise**2 / spread
         tilt = eta - u[:, None]  # d eta / d beta
         gu, gb = slope.sum(-1), (slope * tilt).sum(-1)
         huu, hub, hbb = weight.sum(-1), (weight * tilt).sum(-1), (weight * tilt**2).sum(-1)
