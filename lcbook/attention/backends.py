@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,17 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 
 from lcbook.attention import exact, patterns
 from lcbook.attention.linear import linear_attention
-from lcbook.attention.patterns import (
-    BigBird,
-    Chunked,
-    Full,
-    Pattern,
-    Static,
-    Strided,
-    TopBlocks,
-    TopK,
-    Window,
-)
+from lcbook.attention.patterns import AnyPattern, BigBird, Static, TopBlocks, TopK
 from lcbook.attention.sparse import sparse_attention
 from lcbook.formats import label as label
 
@@ -120,12 +110,15 @@ class Flex:
         return f"Flex: {self.pattern.label}"
 
 
-Form = Naive | Fused | Tiled | ChunkedPrefill | Ring | Linear | Flex | Pattern
+Form = Naive | Fused | Tiled | ChunkedPrefill | Ring | Linear | Flex | AnyPattern
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def attention_by(form: Form) -> Attention:
-    """Return the function of q, k and v, [b h t d] each, that computes causal attention in this form."""
+    """Return the function of q, k and v, [b h t d] each, that computes causal attention in this form.
+
+    Raises ValueError for what is neither a form nor a pattern.
+    """
     match form:
         case Naive():
             return exact.naive
@@ -141,10 +134,9 @@ def attention_by(form: Form) -> Attention:
             return functools.partial(linear_attention, chunk=chunk)
         case Flex(pattern=pattern):
             return functools.partial(_flex, pattern=pattern)
-        case Full() | Window() | Strided() | Chunked() | BigBird() | TopK() | TopBlocks():
-            return functools.partial(sparse_attention, pattern=form)
-        case _:
-            assert_never(form)
+        case pattern:
+            patterns.require(pattern)
+            return functools.partial(sparse_attention, pattern=pattern)
 
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

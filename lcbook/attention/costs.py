@@ -18,13 +18,13 @@ from lcbook.attention.patterns import (
     BigBird,
     Chunked,
     Full,
-    Pattern,
     Strided,
     TopBlocks,
     TopK,
     Window,
     check,
     pattern_mask,
+    require,
 )
 from lcbook.attention.sparse import AT_ONCE, sees_all
 
@@ -112,7 +112,7 @@ def visible_pairs(pattern: AnyPattern, length: int) -> int:
             return int(pattern_mask(own, length).sum())
 
 
-def keys_compared(pattern: Pattern, length: int, head_dim: int) -> float | int:
+def keys_compared(pattern: AnyPattern, length: int, head_dim: int) -> float | int:
     """Return how many keys the last of `length` queries is compared with, in comparisons of `head_dim` channels.
 
     They are the keys that attention sees and, where contents choose, what the selector compares: every key, in
@@ -195,9 +195,10 @@ def _work(form: Form, n: int, d: int, rows: int) -> tuple[int, int]:
                     3 * n**2 + 3 * n**2 // rows + n * d,
                 )  # scores; places and masks, which heads share
             return 4 * d * visible_pairs(pattern, n), n * (d + 1)
-        case _:
-            check(form, n)
-            return _sparse(form, n, d, rows)
+        case pattern:
+            require(pattern)
+            check(pattern, n)
+            return _sparse(pattern, n, d, rows)
 
 
 def _diagonal(m: int, rows: int) -> int:
@@ -218,7 +219,7 @@ def _linear(n: int, d: int, chunk: int) -> tuple[int, int]:
     return flops, count * (chunk * (6 * d + 3) + 2 * d * (d + 1))
 
 
-def _sparse(pattern: Pattern, n: int, d: int, rows: int) -> tuple[int, int]:
+def _sparse(pattern: AnyPattern, n: int, d: int, rows: int) -> tuple[int, int]:
     """Return operations and peak of `sparse_attention`, piece by piece as it computes them."""
     if sees_all(pattern, n):
         return 4 * d * _triangle(n), n * (d + 1)
@@ -257,8 +258,8 @@ def _sparse(pattern: Pattern, n: int, d: int, rows: int) -> tuple[int, int]:
                 (min(blocks, count) - 1) * n * (2 * d + 8)
             )  # an output and a place for each block of a query
             return 2 * d * n * count + 4 * d * (own + earlier), n * (5 * d + 1) + 2 * copies
-        case _:
-            raise ValueError(f"form is {pattern}; allowed is one of lcbook.attention.backends.")
+        case _:  # a reader's own, under its whole mask
+            return 4 * d * n**2, 2 * n**2 + n * d
 
 
 def _band(n: int, window: int, d: int, rows: int) -> tuple[int, int]:

@@ -53,31 +53,15 @@ def delta_rule(
     k: Float[Tensor, "b h t d"],
     v: Float[Tensor, "b h t e"],
     beta: Float[Tensor, "b h t"],
+    decay: Float[Tensor, "b h t"] | None = None,
     *,
     state: Float[Tensor, "b h d e"] | None = None,
     chunk: int = 16,
 ) -> tuple[Float[Tensor, "b h t e"], Float[Tensor, "b h d e"]]:
     """Return the outputs of the delta rule and the state after the last token; None is the empty state.
 
-    With keys of unit length, beta 1 replaces what a key held and beta 0 leaves it. Raises ValueError as `additive`.
-    """
-    _check(q, k, v, beta, None, state, chunk)
-    return _chunked(q, k, v, beta, None, state, chunk, corrects=True)
-
-
-def gated_delta_rule(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h t d"],
-    v: Float[Tensor, "b h t e"],
-    beta: Float[Tensor, "b h t"],
-    decay: Float[Tensor, "b h t"],
-    *,
-    state: Float[Tensor, "b h d e"] | None = None,
-    chunk: int = 16,
-) -> tuple[Float[Tensor, "b h t e"], Float[Tensor, "b h d e"]]:
-    """Return the outputs of the gated delta rule and the state after the last token; None is the empty state.
-
-    `decay` multiplies the state before each write. Raises ValueError as `additive`, and for a decay outside (0, 1].
+    With keys of unit length, beta 1 replaces what a key held and beta 0 leaves it. `decay` multiplies the state before
+    each write: the gated delta rule. Raises ValueError as `additive`, and for a decay outside (0, 1].
     """
     _check(q, k, v, beta, decay, state, chunk)
     return _chunked(q, k, v, beta, decay, state, chunk, corrects=True)
@@ -100,22 +84,13 @@ def delta_step(
     k: Float[Tensor, "b h d"],
     v: Float[Tensor, "b h e"],
     beta: Float[Tensor, "b h"],
+    decay: Float[Tensor, "b h"] | None = None,
 ) -> tuple[Float[Tensor, "b h e"], Float[Tensor, "b h d e"]]:
     """Return the output for one more token and the state after it; None is the state before the first token."""
     state = _or_empty(state, k, v)
+    if decay is not None:
+        state = state * decay[..., None, None]
     return _write(state, q, k, (v - _read(state, k)) * beta[..., None])
-
-
-def gated_delta_step(
-    state: Float[Tensor, "b h d e"] | None,
-    q: Float[Tensor, "b h d"],
-    k: Float[Tensor, "b h d"],
-    v: Float[Tensor, "b h e"],
-    beta: Float[Tensor, "b h"],
-    decay: Float[Tensor, "b h"],
-) -> tuple[Float[Tensor, "b h e"], Float[Tensor, "b h d e"]]:
-    """Return the output for one more token and the state after it; None is the state before the first token."""
-    return delta_step(_or_empty(state, k, v) * decay[..., None, None], q, k, v, beta)
 
 
 def _or_empty(state: Tensor | None, k: Tensor, v: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def try_weights(normalizer: Own) -> None:
     _require(not hidden.any(), "weight of a hidden key", normalizer, hidden.abs().max().item(), "0")
 
 
-def try_mask(pattern: Own) -> None:
+def try_mask(pattern: object) -> None:
     """Raise ValueError unless `mask` says for 8 queries and keys which they see, for each query one at least."""
     index = torch.arange(8)
     found = method(pattern, "mask")(index[:, None], index)

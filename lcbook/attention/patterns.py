@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lcbook.attention.own import Own, method
+from lcbook.attention.own import Own, is_own, method, try_mask
 from lcbook.formats import label as label
 
 
@@ -174,6 +174,18 @@ Pattern = Static | Content
 
 
 AnyPattern = Pattern | Own  # one of the menu, or a reader's own (see `lcbook.attention.own`), which is static
+
+
+def require(pattern: object) -> None:
+    """Raise ValueError for what is no pattern, and for a reader's own whose mask does not fit."""
+    if isinstance(pattern, Pattern):
+        return
+    if not is_own(pattern, "mask"):
+        raise ValueError(
+            f"pattern is {pattern!r}; allowed is one of lcbook.attention.patterns, or a frozen dataclass with a "
+            "method mask."
+        )
+    try_mask(pattern)
 
 
 def check(pattern: AnyPattern, length: int) -> None:

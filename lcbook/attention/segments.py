@@ -93,7 +93,10 @@ def compressive_memory(
             reads.append(torch.zeros_like(value[..., :1]).expand(*asking.shape[:3], value.shape[-1]))
             written, total = value, key.sum(2)
         else:
-            reads.append(asking @ matrix / (asking @ norm[..., None]))
+            known = (asking @ norm[..., None]).clamp(
+                min=torch.finfo(norm.dtype).tiny
+            )  # 0 where features underflow
+            reads.append(asking @ matrix / known)
             held = key @ matrix / (key @ norm[..., None]).clamp(min=1e-6) if delta else 0
             written, total = value - held, norm + key.sum(2)
         added = key.transpose(-1, -2) @ written

@@ -10,25 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import assert_never
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lcbook.attention.attend import attend
 from lcbook.attention.exact import Part, fused, hide, merge, partial, positive, same_length
 from lcbook.attention.patterns import (
+    AnyPattern,
     BigBird,
     Chunked,
     Full,
-    Pattern,
     Strided,
     TopBlocks,
     TopK,
     Window,
     best_blocks,
     check,
+    pattern_mask,
     projection,
     random_blocks,
     visible,
@@ -42,15 +43,16 @@ def sparse_attention(
     q: Float[Tensor, "b h t d"],
     k: Float[Tensor, "b h s d"],
     v: Float[Tensor, "b h s d"],
-    pattern: Pattern,
+    pattern: AnyPattern,
     *,
     block: int = 128,
 ) -> Float[Tensor, "b h t d"]:
     """Return causal attention on the keys that `pattern` lets each query see; differentiable.
 
     Time goes with the number of visible pairs (a content pattern's selector still scores all, at its own width), and
-    memory beyond them is linear in the length. `block` is the most queries that share one piece of a window.
-    Raises ValueError for a block below 1, for q and k of different length, and as `patterns.check` does.
+    memory beyond them is linear in the length; a reader's own pattern is computed under its whole mask. `block` is the
+    most queries that share one piece of a window. Raises ValueError for a block below 1, for q and k of different
+    length, and as `patterns.check` does.
     """
     same_length(q, k, v)
     check(pattern, q.shape[2])
@@ -72,11 +74,11 @@ def sparse_attention(
             return _top_keys(q, k, v, pattern)
         case TopBlocks():
             return _top_blocks(q, k, v, pattern)
-        case _:
-            assert_never(pattern)
+        case own:
+            return attend(q, k, v, mask=pattern_mask(own, q.shape[2]).to(q.device))[0]
 
 
-def sees_all(pattern: Pattern, length: int) -> bool:
+def sees_all(pattern: AnyPattern, length: int) -> bool:
     """Return whether a pattern is so wide that every query of a text of `length` tokens sees all keys before it."""
     match pattern:
         case Full():
@@ -94,7 +96,7 @@ def sees_all(pattern: Pattern, length: int) -> bool:
         case TopBlocks(block=block, blocks=blocks):
             return block * blocks >= length
         case _:
-            assert_never(pattern)
+            return False
 
 
 def _cut(x: Float[Tensor, "b h t d"], size: int) -> Float[Tensor, "b h n size d"]:

@@ -1,7 +1,6 @@
 """Models: position encodings, mixers, layers and the decoder that is made of them."""
 
 from lcbook.models import (
-    capacity,
     costs,
     decoder,
     layers,
@@ -16,7 +15,6 @@ from lcbook.models import (
 )
 
 __all__ = [
-    "capacity",
     "costs",
     "decoder",
     "layers",

@@ -17,17 +17,11 @@ from torch import Tensor, nn
 from lcbook.attention.segments import recurrent_memory
 from lcbook.models.layers import Attention, Recurrence, SegmentedAttention, SwiGLU, places
 from lcbook.models.mixers import (
-    Additive,
+    Attending,
     CompressiveMemory,
-    DeltaRule,
-    Differential,
-    ForgettingGate,
-    GatedDeltaRule,
-    LearnedSink,
-    LinearAttention,
+    Recurrent,
     RecurrentMemory,
     SegmentRecurrence,
-    Selective,
     Softmax,
 )
 from lcbook.models.positions import TABLE_STD, PositionEncoding
@@ -39,15 +33,14 @@ __all__ = ["Decoder", "Layer", "ModelSpec", "build"]
 
 def _mix(spec: ModelSpec, encoding: PositionEncoding, layer: int) -> nn.Module:
     """Return the part of a layer (from 0) that lets tokens learn of earlier ones."""
-    match spec.mixer:
-        case Softmax() | RecurrentMemory():
-            return Attention(spec, encoding, layer)
-        case Differential() | ForgettingGate() | Selective() | LearnedSink() as mixer:
-            return remedied(spec, encoding, layer, mixer)
-        case SegmentRecurrence() | CompressiveMemory() as mixer:
-            return SegmentedAttention(spec, encoding, layer, mixer)
-        case LinearAttention() | Additive() | DeltaRule() | GatedDeltaRule() as mixer:
-            return Recurrence(spec, mixer)
+    mixer = spec.mixer
+    if isinstance(mixer, Recurrent):
+        return Recurrence(spec, mixer)
+    if isinstance(mixer, Attending):
+        return remedied(spec, encoding, layer, mixer)
+    if isinstance(mixer, SegmentRecurrence | CompressiveMemory):
+        return SegmentedAttention(spec, encoding, layer, mixer)
+    return Attention(spec, encoding, layer)
 
 
 class Layer(nn.Module):

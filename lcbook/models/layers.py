@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lcbook.attention.attend import attend
 from lcbook.attention.backends import Form, attention_by
-from lcbook.attention.delta import additive, delta_rule, gated_delta_rule
+from lcbook.attention.delta import additive, delta_rule
 from lcbook.attention.linear import linear_attention
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.patterns import AnyPattern, TopBlocks, TopK, check, select, visible
@@ -20,9 +20,6 @@ from lcbook.attention.segments import compressive_memory, segment_attention
 from lcbook.models.mixers import (
     Additive,
     CompressiveMemory,
-    DeltaRule,
-    GatedDeltaRule,
-    LinearAttention,
     Recurrent,
     SegmentRecurrence,
 )
@@ -247,7 +244,7 @@ class Recurrence(nn.Module):
             nn.init.xavier_uniform_(project.weight)
         self.shift = KeyShift(spec.heads, self.key_dim) if spec.key_shift else nn.Identity()
         self.norm = nn.RMSNorm(self.head_dim, eps=1e-6)
-        gates = {LinearAttention: 0, GatedDeltaRule: 2}.get(type(mixer), 1) * spec.heads
+        gates = mixer.gates * spec.heads
         self.gates = nn.Linear(spec.width, gates) if gates else None
         if self.gates is not None:  # a half is written and nearly nothing fades at the start
             nn.init.zeros_(self.gates.weight)
@@ -269,13 +266,9 @@ class Recurrence(nn.Module):
             return linear_attention(q, k, v)
         q, k = (nn.functional.normalize(z, dim=-1) for z in (q, k))
         beta, *decay = torch.sigmoid(self.gates(x)).transpose(1, 2).split(self.spec.heads, dim=1)
-        match self.mixer:
-            case Additive():
-                return additive(q, k, v, beta)[0]
-            case DeltaRule():
-                return delta_rule(q, k, v, beta)[0]
-            case _:
-                return gated_delta_rule(q, k, v, beta, decay[0])[0]
+        if isinstance(self.mixer, Additive):
+            return additive(q, k, v, beta)[0]
+        return delta_rule(q, k, v, beta, *decay)[0]
 
     def forward(
         self,

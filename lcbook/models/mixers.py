@@ -2,27 +2,59 @@
 
 Softmax attention keeps every key and value, and so do four remedies for how it spreads its weights over a long text.
 The recurrences keep one matrix a head, whatever the length, and differ in how they write to it. The last three read a
-long text in segments and hand something on from each to the next.
+long text in segments and hand something on from each to the next. Each tells its label, its `state_size`, and the
+`products` of a layer: the numbers it multiplies, its output projection aside (see `lcbook.models.costs`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, assert_never
+from typing import ClassVar
 
 from lcbook.attention.exact import positive
 from lcbook.formats import label as label
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Shape:
+    """The sizes of a model that a mixer's costs depend on."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+
+    @property
+    def head_dim(self) -> int:
+        """The width of a head."""
+        return self.width // self.heads
+
+
+class Keeping:
+    """What the mixers share that keep the keys and values of all tokens."""
+
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars that a model keeps of `length` tokens, all layers together: keys and values.
+
+        The number a key that a forget gate or selective attention adds up is not counted.
+        """
+        return shape.layers * 2 * length * shape.kv_heads * shape.head_dim
+
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers that one layer multiplies over `length` tokens to mix values at `asked` places."""
+        keys_and_values = 2 * length * shape.width * shape.kv_heads * shape.head_dim
+        return asked * shape.width**2 + keys_and_values + 2 * asked * length * shape.width
+
+
+@dataclass(frozen=True)
+class Softmax(Keeping):
     """Softmax attention over the keys of all earlier tokens, or over those that a pattern shows."""
 
     label: ClassVar[str] = "attention"
 
 
 @dataclass(frozen=True)
-class LearnedSink:
+class LearnedSink(Keeping):
     """Softmax attention whose weights may sum to less than 1: a learned logit a head stands in the denominator too.
 
     Source: OpenAI 2025, arXiv 2508.10925 (gpt-oss); with that logit fixed at 0: Miller 2023, "Attention is off by one".
@@ -32,7 +64,7 @@ class LearnedSink:
 
 
 @dataclass(frozen=True)
-class ForgettingGate:
+class ForgettingGate(Keeping):
     """Softmax attention in which each token fades all earlier ones by a learned factor, for each head.
 
     Source: Lin et al. 2025, arXiv 2503.02130 (Forgetting Transformer), section 3.
@@ -40,9 +72,13 @@ class ForgettingGate:
 
     label: ClassVar[str] = "forgetting attention"
 
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers multiplied, the gates of all tokens too."""
+        return super().products(shape, length, asked) + length * shape.width * shape.heads
+
 
 @dataclass(frozen=True)
-class Differential:
+class Differential(Keeping):
     """The difference of two softmax maps a head, the second one times a learned lambda.
 
     Lambda starts near start * (1 - 3/4 exp(-0.3 * layer)), the layers counted from 0. For 0.8 that is the paper's
@@ -64,7 +100,7 @@ class Differential:
 
 
 @dataclass(frozen=True)
-class Selective:
+class Selective(Keeping):
     """Softmax attention in which each token tells later ones, by the scores of the first head, what they need no more.
 
     Source: Leviathan et al. 2024, arXiv 2410.02703 (Selective Attention), section 3.
@@ -72,12 +108,18 @@ class Selective:
 
     label: ClassVar[str] = "selective attention"
 
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers multiplied, the first head's scores at all places too."""
+        return super().products(shape, length, asked) + length * shape.head_dim * (shape.width + length)
+
 
 @dataclass(frozen=True)
 class KeyWidth:
     """What the recurrences share: the width of a head's keys, which is the rows of its matrix (0: the head's width)."""
 
     name: ClassVar[str]
+    gates: ClassVar[int] = 1  # learned numbers a head and token: how much is written, and how much stays
+    passes: ClassVar[int] = 2  # products with the matrix for each token: a write, and a read of the result
     key_dim: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +131,20 @@ class KeyWidth:
         """The name on the page."""
         return f"{self.name}, keys of {self.key_dim}" if self.key_dim else self.name
 
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars that a model keeps of a text, all layers together: a matrix a head, whatever the length.
+
+        The one key that a key shift looks back on is not counted.
+        """
+        return shape.layers * shape.heads * (self.key_dim or shape.head_dim) * shape.head_dim
+
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers that one layer multiplies over `length` tokens, in the step form, whatever is asked."""
+        keys = shape.heads * (self.key_dim or shape.head_dim)
+        projected = shape.width + 2 * keys + self.gates * shape.heads
+        held = self.state_size(shape, length) // shape.layers
+        return length * (shape.width * projected + self.passes * held)
+
 
 @dataclass(frozen=True)
 class LinearAttention(KeyWidth):
@@ -98,6 +154,12 @@ class LinearAttention(KeyWidth):
     """
 
     name: ClassVar[str] = "linear attention"
+    gates: ClassVar[int] = 0
+
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars kept of a text: the matrices, and the sum of the keys."""
+        keys = shape.heads * (self.key_dim or shape.head_dim)
+        return super().state_size(shape, length) + shape.layers * keys
 
 
 @dataclass(frozen=True)
@@ -118,6 +180,7 @@ class DeltaRule(KeyWidth):
     """
 
     name: ClassVar[str] = "delta rule"
+    passes: ClassVar[int] = 3  # it also reads before it writes
 
 
 @dataclass(frozen=True)
@@ -128,6 +191,8 @@ class GatedDeltaRule(KeyWidth):
     """
 
     name: ClassVar[str] = "gated delta rule"
+    gates: ClassVar[int] = 2
+    passes: ClassVar[int] = 3
 
 
 @dataclass(frozen=True)
@@ -146,6 +211,18 @@ class SegmentRecurrence:
     def label(self) -> str:
         """The name on the page."""
         return f"Transformer-XL, segments of {self.segment}"
+
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars handed to the next segment, all layers together: the inputs of each over one segment."""
+        return shape.layers * self.segment * shape.width
+
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers that one layer multiplies over `length` tokens, the last segment filled up.
+
+        There are two segments for each query, and keys and values again without the gradient of the segment before.
+        """
+        filled = -(-length // self.segment) * self.segment
+        return 5 * length * shape.width**2 + 2 * filled * 2 * self.segment * shape.width
 
 
 @dataclass(frozen=True)
@@ -167,9 +244,21 @@ class CompressiveMemory:
         """The name on the page."""
         return f"compressive memory{', delta' * self.delta}, segments of {self.segment}"
 
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars handed to the next segment, all layers together: matrices, and the sums of their keys."""
+        return shape.layers * shape.heads * shape.head_dim * (shape.head_dim + 1)
+
+    def products(self, shape: Shape, length: int, asked: int) -> int:
+        """Return the numbers that one layer multiplies over `length` tokens, the last segment filled up."""
+        filled = -(-length // self.segment) * self.segment
+        inside = 3 * length * shape.width**2 + 2 * filled * self.segment * shape.width
+        writes = filled * shape.width * shape.head_dim
+        reads = (1 + self.delta) * (filled - self.segment) * shape.width * (shape.head_dim + 1)
+        return inside + writes + reads
+
 
 @dataclass(frozen=True)
-class RecurrentMemory:
+class RecurrentMemory(Keeping):
     """Segments go one after another through the whole model; `memory` tokens carry on what its last layer made of them.
 
     With `memory` 0 the segments know nothing of each other.
@@ -189,37 +278,12 @@ class RecurrentMemory:
         """The name on the page."""
         return f"RMT, {self.memory} memory tokens, segments of {self.segment}"
 
+    def state_size(self, shape: Shape, length: int) -> int:
+        """Return the scalars handed to the next segment: the memory tokens."""
+        return self.memory * shape.width
+
 
 Attending = Differential | ForgettingGate | Selective | LearnedSink
 Recurrent = LinearAttention | Additive | DeltaRule | GatedDeltaRule
 Segmented = SegmentRecurrence | CompressiveMemory | RecurrentMemory
 Mixer = Softmax | Attending | Recurrent | Segmented
-
-
-def state_size(mixer: Mixer, *, layers: int, width: int, heads: int, kv_heads: int, length: int) -> int:
-    """Return the scalars that a model keeps of a sequence of `length` tokens, all layers together.
-
-    Softmax attention and its remedies keep keys and values of all tokens. A recurrence keeps a matrix a head (and,
-    linear attention, the sum of its keys). A model that reads in segments keeps what it hands to the next:
-    Transformer-XL the inputs of each layer over one segment, a compressive memory its matrix and the sum of its keys,
-    an RMT its memory tokens. The one key that a key shift looks back on is not counted, nor the number a key that a
-    forget gate or selective attention adds up.
-    Raises ValueError for a length below 1.
-    """
-    positive(length=length)
-    head_dim = width // heads
-    match mixer:
-        case Softmax() | Differential() | ForgettingGate() | Selective() | LearnedSink():
-            return layers * 2 * length * kv_heads * head_dim
-        case LinearAttention(key_dim):
-            return layers * heads * (key_dim or head_dim) * (head_dim + 1)
-        case Additive(key_dim) | DeltaRule(key_dim) | GatedDeltaRule(key_dim):
-            return layers * heads * (key_dim or head_dim) * head_dim
-        case SegmentRecurrence(segment):
-            return layers * segment * width
-        case CompressiveMemory():
-            return layers * heads * head_dim * (head_dim + 1)
-        case RecurrentMemory(_, memory):
-            return memory * width
-        case _:
-            assert_never(mixer)

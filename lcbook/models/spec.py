@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
+from lcbook.attention.exact import positive
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
-from lcbook.attention.own import is_own, try_mask, try_position, try_weights
-from lcbook.attention.patterns import AnyPattern, Full, Pattern
-from lcbook.models.mixers import Mixer, Recurrent, Softmax
-from lcbook.models.mixers import state_size as mixer_state_size
+from lcbook.attention.own import is_own, try_position, try_weights
+from lcbook.attention.patterns import AnyPattern, Full
+from lcbook.attention.patterns import require as require_pattern
+from lcbook.models.mixers import Mixer, Recurrent, Shape, Softmax
 from lcbook.models.positions import AnyPosition, NoPosition, Position, PositionEncoding
 
 
@@ -72,7 +73,7 @@ class ModelSpec:
         find_normalizer(self.normalizer)
         if not isinstance(self.normalizer, str):
             try_weights(self.normalizer)
-        _check_pattern(self.pattern)
+        require_pattern(self.pattern)
         _check_position(self.position, self.width, self.heads)
         plain = ModelSpec(self.layers, self.width, self.heads) if self.mixer != Softmax() else self
         fixed = ["kv_heads", "position", "normalizer", "pattern", "full_layers", "separator"]
@@ -91,24 +92,18 @@ class ModelSpec:
         """Return the pattern of a layer (from 0)."""
         return Full() if layer in self.full_layers else self.pattern
 
+    @property
+    def shape(self) -> Shape:
+        """The sizes that a mixer's costs depend on."""
+        return Shape(self.layers, self.width, self.heads, self.kv_heads or self.heads)
+
     def state_size(self, length: int) -> int:
-        """Return the scalars kept of a sequence of `length` tokens, all layers together (see `mixers.state_size`)."""
-        heads = self.kv_heads or self.heads
-        return mixer_state_size(
-            self.mixer, layers=self.layers, width=self.width, heads=self.heads, kv_heads=heads, length=length
-        )
+        """Return the scalars kept of a sequence of `length` tokens, all layers together; each mixer says which.
 
-
-def _check_pattern(pattern: AnyPattern) -> None:
-    """Raise ValueError for what is no pattern."""
-    if isinstance(pattern, Pattern):
-        return
-    if not is_own(pattern, "mask"):
-        raise ValueError(
-            f"pattern is {pattern!r}; allowed is one of lcbook.attention.patterns, or a frozen dataclass with a "
-            "method mask."
-        )
-    try_mask(pattern)
+        Raises ValueError for a length below 1.
+        """
+        positive(length=length)
+        return self.mixer.state_size(self.shape, length)
 
 
 def _check_position(position: AnyPosition, width: int, heads: int) -> None:

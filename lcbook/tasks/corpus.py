@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -96,6 +97,7 @@ class Corpus:
     Raises ValueError for sizes that leave a document impossible, `sample` for a sequence that it may not fit in.
     """
 
+    text: ClassVar[bool] = True  # local context foretells tokens: see `predictable`
     far: float | int = 0.5
     document: int = 16
     facts: int = 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ class ItemTokens:
     Tokens: the terms of `sizes`, then filler. Raises ValueError for an unknown task or a share outside 0 to 1.
     """
 
+    text: ClassVar[bool] = True  # local context foretells tokens: see `predictable`
     tasks: tuple[str, ...] = ("needle",)
     sizes: Sizes = SMALL
     depth: float | int | None = None

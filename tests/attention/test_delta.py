@@ -15,14 +15,12 @@ from lcbook.attention.delta import (
     additive_step,
     delta_rule,
     delta_step,
-    gated_delta_rule,
-    gated_delta_step,
 )
 
 RULES = {
     "additive": (additive, additive_step, 4),
     "delta": (delta_rule, delta_step, 4),
-    "gated delta": (gated_delta_rule, gated_delta_step, 5),
+    "gated delta": (delta_rule, delta_step, 5),
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -68,7 +66,7 @@ def test_two_by_two_by_hand():
             assert state[0, 0].tolist() == [row, [0.0, 0.0]]
     # a decay of 1/2 leaves (1, 2); what is new is then (5, -2), of which half is written
     arguments = (q, k, v, beta, column(1.0, 0.5))
-    for out, state in (gated_delta_rule(*arguments), by_steps(gated_delta_step, arguments)):
+    for out, state in (delta_rule(*arguments), by_steps(delta_step, arguments)):
         torch.testing.assert_close(out[0, 0], column([2, 4], [3.5, 1])[0, 0])
         torch.testing.assert_close(state[0, 0], column([3.5, 1], [0, 0])[0, 0])
 
@@ -124,7 +122,7 @@ def test_numbers_are_those_of_flash_linear_attention():
     in_chunks = fla.naive_chunk_gated_delta_rule(
         *turned[:3], turned[4], turned[3], chunk_size=16, scale=1.0, output_final_state=True
     )
-    out, state = gated_delta_rule(q, k, v, beta, decay)
+    out, state = delta_rule(q, k, v, beta, decay)
     for their_out, their_state in (recurrent, in_chunks):
         torch.testing.assert_close(out, their_out.transpose(1, 2).double(), **near)
         torch.testing.assert_close(state, their_state.double(), **near)
@@ -142,7 +140,7 @@ def test_numbers_are_those_of_flash_linear_attention():
 def test_where_the_rules_meet():
     q, k, v, beta = inputs(23, 4)
     for ours, its in zip(
-        gated_delta_rule(q, k, v, beta, torch.ones_like(beta)), delta_rule(q, k, v, beta), strict=True
+        delta_rule(q, k, v, beta, torch.ones_like(beta)), delta_rule(q, k, v, beta), strict=True
     ):
         assert_same(ours, its, [k, v, beta], atol=1e-10, rtol=0)
     # keys at right angles hold nothing of one another's: there is nothing to take off
@@ -160,8 +158,8 @@ def test_where_the_rules_meet():
 def test_a_text_almost_all_forgotten_stays_finite(chunk):
     arguments = [x.detach().float().requires_grad_() for x in inputs(300, 4)]
     decay = torch.full((2, 3, 300), 1e-6, requires_grad=True)
-    out, state = gated_delta_rule(*arguments, decay, chunk=chunk)
-    its = by_steps(gated_delta_step, [*arguments, decay])
+    out, state = delta_rule(*arguments, decay, chunk=chunk)
+    its = by_steps(delta_step, [*arguments, decay])
     torch.testing.assert_close(out, its[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(state, its[1], atol=1e-5, rtol=1e-5)
     for gradient in torch.autograd.grad(out.sum() + state.sum(), [*arguments, decay]):
@@ -234,4 +232,4 @@ def test_bad_input_is_named():
         rules["gated delta"](q, k, v, beta, decay[..., 0])
     for bad in (0.0, -0.5, 1.5, float("nan")):
         with pytest.raises(ValueError, match=f"decay is {bad}; allowed is more than 0 and at most 1"):
-            gated_delta_rule(q, k, v, beta, torch.where(torch.arange(11) == 7, bad, decay))
+            delta_rule(q, k, v, beta, torch.where(torch.arange(11) == 7, bad, decay))

@@ -85,12 +85,12 @@ def test_large_scores_neither_overflow_nor_vanish():
             torch.testing.assert_close(form(q * factor, k, v), fused(q * factor, k, v))
 
 
-@pytest.mark.parametrize("length", [1, 2, 16, 37, 130])
 @pytest.mark.parametrize("form", FORMS)
-def test_outputs_and_gradients_are_those_of_torch(form, length):
-    q, k, v = draw((2, 3, length, 7), (2, 3, length, 7), (2, 3, length, 5))
-    theirs = scaled_dot_product_attention(q, k, v, is_causal=True)
-    assert_same(FORMS[form](q, k, v), theirs, [q, k, v])
+def test_outputs_and_gradients_are_those_of_torch(form):
+    for length in (1, 16, 37):
+        q, k, v = draw((2, 3, length, 7), (2, 3, length, 7), (2, 3, length, 5))
+        theirs = scaled_dot_product_attention(q, k, v, is_causal=True)
+        assert_same(FORMS[form](q, k, v), theirs, [q, k, v])
 
 
 @pytest.mark.parametrize("form", ["tiled", "prefill", "ring"])

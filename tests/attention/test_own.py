@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import jaxtyping
 import pytest
 import torch
+from dense import assert_same, draw
 
-from lcbook.attention.costs import visible_pairs
+from lcbook.attention.backends import Naive, attention_by
+from lcbook.attention.costs import attention_cost, keys_compared, visible_pairs
 from lcbook.attention.normalizers import normalizer
 from lcbook.attention.patterns import Window, pattern_mask
+from lcbook.attention.sparse import sparse_attention
 from lcbook.experiments.checkpoint import load, save
 from lcbook.formats import label
 from lcbook.models.decoder import ModelSpec, build
@@ -97,6 +100,14 @@ def test_own_weights_by_hand():
 
 def test_pairs_of_an_own_pattern_are_counted():
     assert visible_pairs(Near(), 13) == visible_pairs(Window(3), 13) == int(pattern_mask(Near(), 13).sum())
+
+
+def test_an_own_pattern_is_a_form_of_attention():
+    q, k, v = draw(*[(2, 3, 13, 5)] * 3)
+    assert_same(attention_by(Near())(q, k, v), sparse_attention(q, k, v, Window(3)), [q, k, v])
+    cost = attention_cost(Near(), length=13, heads=3, head_dim=5)
+    assert cost.flops == attention_cost(Naive(), length=13, heads=3, head_dim=5).flops
+    assert keys_compared(Near(), 13, 5) == 3
 
 
 def test_names_on_the_page():

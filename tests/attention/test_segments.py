@@ -12,7 +12,7 @@ from dense import assert_same, draw
 from lcbook.attention.attend import attend
 from lcbook.attention.linear import features, linear_attention_step
 from lcbook.attention.segments import compressive_memory, recurrent_memory, segment_attention, segments_of
-from lcbook.models.mixers import CompressiveMemory, state_size
+from lcbook.models.mixers import CompressiveMemory, Shape
 
 LENGTH = 23
 every_segment = pytest.mark.parametrize("segment", [1, 5, 7, 22, 23])
@@ -104,7 +104,7 @@ def test_the_memory_is_that_of_the_equations(segment, delta):
 def test_what_the_memory_hands_on_has_its_size():
     q, k, v = draw(*[(1, 3, LENGTH, 5)] * 3)
     held = infini(q, k, v, 5, delta=True)[1]
-    size = state_size(CompressiveMemory(5), layers=1, width=15, heads=3, kv_heads=3, length=LENGTH)
+    size = CompressiveMemory(5).state_size(Shape(layers=1, width=15, heads=3, kv_heads=3), LENGTH)
     assert sum(memory.numel() + norm.numel() for memory, norm in held) == size
 
 
@@ -118,6 +118,19 @@ def test_memory_worked_by_hand():
     for delta, third in ((False, 44 / 6), (True, 30 / 6)):
         out = compressive_memory(q, k, v, segment=2, delta=delta)
         assert out.flatten().tolist() == pytest.approx([0, 0, 7, 7, third])
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_a_query_whose_features_underflow_reads_nothing(delta):
+    """exp(-200) is 0 in float32: the query at place 3 asks for nothing, and spoils no gradient."""
+    q, k, v = draw(*[(1, 1, 5, 3)] * 3, dtype=torch.float32)
+    with torch.no_grad():
+        q[:, :, 3] = -200.0
+    out = compressive_memory(q, k, v, segment=2, delta=delta)
+    assert (out[:, :, 3] == 0).all()
+    assert (out[:, :, [2, 4]] != 0).all()
+    for gradient in torch.autograd.grad(out.square().sum(), [q, k, v]):
+        assert gradient.isfinite().all()
 
 
 def test_the_memory_is_linear_attention_over_all_earlier_segments():

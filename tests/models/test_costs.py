@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -208,7 +211,7 @@ def test_operations_of_segments_are_those_that_torch_counts(mixer, answers):
 @pytest.mark.parametrize("answers", [None, 2])
 @pytest.mark.parametrize("mixer", RULES, ids=label)
 def test_operations_of_rules_are_those_of_their_steps(monkeypatch, mixer, answers):
-    for rule in ("linear_attention", "additive", "delta_rule", "gated_delta_rule"):
+    for rule in ("linear_attention", "additive", "delta_rule"):
         monkeypatch.setattr(layers_module, rule, by_products(rule))
     spec = spec_of(mixer)
     assert costs.forward_flops(spec, 19, batch=5, length=11, answers=answers) == counted(spec, answers)
@@ -249,3 +252,29 @@ def test_bad_sizes_are_named(wrong):
     if "vocabulary" in wrong:
         with pytest.raises(ValueError, match="vocabulary is 0"):
             costs.parameters(ModelSpec(), 0)
+
+
+def test_most_pairs_by_hand():
+    # Two keys with one of four values each: 16 bindings, told apart by 4 bits and by no fewer.
+    assert costs.most_pairs(1, 4, bits=4) == 2
+    assert costs.most_pairs(256, 64) == pytest.approx(256 * 32 / 6)
+
+
+@pytest.mark.parametrize(("pairs", "values"), [(2, 4), (3, 3), (5, 2)])
+def test_no_shorter_code_tells_all_bindings_apart(pairs, values):
+    bindings = len(list(itertools.product(range(values), repeat=pairs)))
+    enough = math.ceil(math.log2(bindings))
+    assert costs.most_pairs(enough, values, bits=1) >= pairs > costs.most_pairs(enough - 1, values, bits=1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"scalars": 0, "values": 4}, "scalars is 0"),
+        ({"scalars": 3, "values": 1}, "values is 1; allowed is 2 or more"),
+        ({"scalars": 3, "values": 4, "bits": 0}, "bits is 0; allowed is more than 0"),
+    ],
+)
+def test_bad_sizes_of_a_state(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        costs.most_pairs(**sizes)

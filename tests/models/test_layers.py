@@ -9,7 +9,7 @@ import torch
 from dense import assert_same, draw
 from torch.nn.functional import normalize
 
-from lcbook.attention.delta import additive_step, delta_step, gated_delta_step
+from lcbook.attention.delta import additive_step, delta_step
 from lcbook.attention.linear import linear_attention_step
 from lcbook.attention.segments import compressive_memory
 from lcbook.models import layers as layers_module
@@ -99,10 +99,9 @@ class Reader:
             beta, decay = gates[:, :3], gates[:, 3:]
             if isinstance(layer.mixer, Additive):
                 out, self.state = additive_step(self.state, q, k, v, beta)
-            elif isinstance(layer.mixer, DeltaRule):
-                out, self.state = delta_step(self.state, q, k, v, beta)
             else:
-                out, self.state = gated_delta_step(self.state, q, k, v, beta, decay)
+                gated = isinstance(layer.mixer, GatedDeltaRule)
+                out, self.state = delta_step(self.state, q, k, v, beta, decay if gated else None)
         out = out / (out.square().mean(-1, keepdim=True) + 1e-6).sqrt() * layer.norm.weight
         return layer.out(out.flatten(1))
 

@@ -20,7 +20,6 @@ from lcbook.models.mixers import (
     Selective,
     Softmax,
     label,
-    state_size,
 )
 from lcbook.models.positions import RoPE
 from lcbook.models.spec import ModelSpec
@@ -52,7 +51,6 @@ SIZES = {
 def test_state_sizes_worked_by_hand(mixer):
     spec = ModelSpec(layers=2, width=15, heads=3, mixer=mixer)
     assert spec.state_size(11) == SIZES[mixer]
-    assert state_size(mixer, layers=2, width=15, heads=3, kv_heads=3, length=11) == SIZES[mixer]
     with pytest.raises(ValueError, match="length is 0; allowed is 1 or more"):
         spec.state_size(0)
 

@@ -74,6 +74,33 @@ def test_distractors_change_neither_facts_nor_answer(task, sizes):
         assert answer(item.question, [fact.text for fact in among]) == list(item.answers)
 
 
+SUBJECT = {
+    "tracking": 1,
+    "near_duplicate": slice(2),
+}  # which terms of a fact say what it is about; else the first
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in ITEMS if task not in ("most_common", "counting", "summary", "copy")]
+)
+def test_distractors_are_about_no_key_person_or_landmark_of_the_facts(task):
+    for seed in SEEDS:
+        item = draw(task, seed, ODD, distractors=17)
+        about, others = (
+            {fact.terms[SUBJECT.get(task, 0)] for fact in facts} for facts in (item.facts, item.distractors)
+        )
+        assert others
+        assert not about & others
+
+
+@pytest.mark.parametrize("votes", [4, 7])
+def test_the_chance_of_counting_is_one_of_the_counts_that_occur(votes):
+    """Three candidates have a vote each at least, so none has more than votes - 2: 1 or 2 of four votes."""
+    drawn = [draw("counting", seed, replace(ODD, votes=votes)) for seed in range(250)]
+    assert {item.answers[0] for item in drawn} == set(words.COUNTS[: votes - 2])
+    assert {item.chance for item in drawn} == {1 / (votes - 2)}
+
+
 def claims(fact: Fact) -> tuple[str, str] | None:
     """What a sentence is about and what it says of it; None where many may say different things."""
     found = re.fullmatch(
