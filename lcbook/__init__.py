@@ -5,7 +5,8 @@ from lcbook.attention import normalizers, patterns
 from lcbook.claims import claim
 from lcbook.experiments import schedules
 from lcbook.experiments.measures import Probe
-from lcbook.experiments.run import Run, Spec, best, fine_tune, grid, run, trained_model
+from lcbook.experiments.run import best, fine_tune, run, trained_model
+from lcbook.experiments.spec import Run, Spec, grid
 from lcbook.experiments.train import TrainSpec
 from lcbook.models import mixers, positions
 from lcbook.models.decoder import ModelSpec

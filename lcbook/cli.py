@@ -18,8 +18,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 from lcbook import page, references, runtime
-from lcbook.evaluation import command
-from lcbook.experiments import bench
+from lcbook.evaluation import bench, command
 
 # Cells that need a notebook, or that a reader fills in.
 NOT_RUN = {"colab", "exercise", "solution"}

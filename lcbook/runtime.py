@@ -10,13 +10,15 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
+from tqdm import tqdm
 
 SCALES = ("smoke", "live", "full", "gpu")
 BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
@@ -27,7 +29,8 @@ class Session:
     """What the running chapter has produced so far: its tables by name and its judged claims.
 
     `designs` holds, for each table, a digest of everything that determined it. `resumed` tells that some runs came
-    from the cache, so that the time taken is not the time needed.
+    from the cache, so that the time taken is not the time needed. `replayed` are the tables of a committed run that
+    stand in for new ones.
     """
 
     chapter: str = ""
@@ -36,6 +39,17 @@ class Session:
     designs: dict[str, str] = field(default_factory=dict)
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
+    replayed: dict[str, Any] | None = None
+
+    def file(self, name: str, design: str, make: Callable[[], Any]) -> Any:
+        """File the table that `make` gives (a frame) as `name`, with the digest of what determines it; return it.
+
+        In a replay the table is the committed one, and nothing is made.
+        """
+        table = make() if self.replayed is None or name not in self.replayed else self.replayed[name].copy()
+        table.attrs["design"] = design
+        self.designs[name], self.tables[name] = design, table
+        return table
 
 
 session = Session()
@@ -141,6 +155,40 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def over(
+    function: Callable[[Any], Any], items: Sequence[Any], *, name: str, workers: int | None = None
+) -> list[Any]:
+    """Return `function(item)` for each of `items`, in their order, computed in parallel over processes.
+
+    There are `workers` processes of one thread each, else one a core, and this process alone on a GPU and at smoke
+    scale. A progress bar is called `name`.
+    """
+    alone = device().type == "cuda" or scale() == "smoke"
+    jobs = workers or (1 if alone else min(cores(), len(items)))
+    done: list[Any] = [None] * len(items)
+    with tqdm(total=len(items), desc=name, unit="run", mininterval=1.0) as bar:
+        if jobs == 1:
+            found: Any = ((i, function(item)) for i, item in enumerate(items))
+        else:
+            environment = {"LCBOOK_SCALE": scale(), "LCBOOK_CACHE": str(cache_dir())}
+            found = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
+                joblib.delayed(_worked)(function, i, item, environment) for i, item in enumerate(items)
+            )
+        for i, result in found:
+            done[i] = result
+            bar.update()
+    return done
+
+
+def _worked(
+    function: Callable[[Any], Any], i: int, item: Any, environment: dict[str, str]
+) -> tuple[int, Any]:
+    end_with_parent()
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    return i, function(item)
 
 
 def cache_dir() -> Path:

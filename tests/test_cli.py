@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lcbook import cli, page, references, runtime
-from lcbook.experiments import bench
+from lcbook.evaluation import bench
 from tests.processes import plain
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,8 +19,8 @@ import torch
 
 from lcbook import store
 from lcbook.attention.patterns import Window
-from lcbook.experiments.run import Run, Spec
 from lcbook.experiments.schedules import Uniform
+from lcbook.experiments.spec import Run, Spec
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
 from lcbook.models.mixers import DeltaRule

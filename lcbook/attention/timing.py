@@ -28,7 +28,7 @@ from lcbook.stats.bootstrap import Number
 from lcbook.store import cached_rows, digest
 
 __all__ = [
-    "Machine", "bandwidth", "machine", "matmul_rate", "measure", "peak_bytes",
+    "Machine", "Timing", "bandwidth", "machine", "matmul_rate", "peak_bytes",
 ]  # fmt: skip
 
 MOST_REPEATS, SHORT = 10, 0.02  # calls are repeated in a round for so many seconds, and the best counts
@@ -167,59 +167,63 @@ def _cells(
     return found
 
 
-def measure(
-    forms: Sequence[Form],
-    lengths: Sequence[int],
-    *,
-    heads: int = 1,
-    head_dim: int = 64,
-    rounds: int = 5,
-    backward: bool = False,
-    most_bytes: Number = 2**31,
-    most_seconds: Number = 2.0,
-    name: str,
-) -> pd.DataFrame:
-    """Time each form at each length in each round and return the tidy frame, one row each.
+@dataclass(frozen=True)
+class Timing:
+    """Each form timed at each length in each round: `measure` gives the tidy frame.
 
-    Columns: arm (the form's label), length, seed (the round), seconds (of one call, the best of a few for short calls),
-    peak_bytes (see `peak_bytes`; measured once a form and length), and the closed forms flops, bytes, model_peak_bytes
-    and roofline_seconds on this machine as measured. With `backward` a call computes the three gradients too; flops
-    and bytes are then three times those of forward, and model_peak_bytes is NaN.
-
-    A length is left out for a form, and all longer ones, so that its line ends, where the closed form of the peak
-    (with `backward`: three times that) exceeds `most_bytes`, or where the time at the length before, grown as the
-    operations do, exceeds `most_seconds` for one call. Inputs are float32, one sequence; on the CPU one core is used.
-    `name` files the frame under the chapter. What was timed is kept in the cache, by machine and version of PyTorch,
-    and not timed again. Raises ValueError for no form, two forms of one label, lengths that do not rise, fewer than one
-    round, or limits that leave nothing.
+    With `backward` a call computes the three gradients too. A length is left out for a form, and all longer ones, so
+    that its line ends, where the closed form of the peak (with `backward`: three times that) exceeds `most_bytes`, or
+    where the time at the length before, grown as the operations do, exceeds `most_seconds` for one call. Inputs are
+    float32, one sequence; on the CPU one core is used. Raises ValueError for no form, two forms of one label, lengths
+    that do not rise, or fewer than one round.
     """
-    names = [label(form) for form in forms]
-    if not forms or len(set(names)) < len(names):
-        raise ValueError(f"forms is {names}; allowed is at least one form, each label once.")
-    if not lengths or list(lengths) != sorted(set(lengths)):
-        raise ValueError(f"lengths is {list(lengths)}; allowed are rising lengths, at least one.")
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds}; allowed is 1 or more.")
-    what = (forms, lengths, heads, head_dim, rounds, backward, most_bytes, most_seconds)
-    key = digest("timing", *what, runtime.device_description(), torch.__version__)
 
-    def rows() -> list[dict[str, Any]]:
-        found = []
+    forms: tuple[Form, ...]
+    lengths: tuple[int, ...]
+    heads: int = 1
+    head_dim: int = 64
+    rounds: int = 5
+    backward: bool = False
+    most_bytes: Number = 2**31
+    most_seconds: Number = 2.0
+
+    def __post_init__(self) -> None:
+        names = [label(form) for form in self.forms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"forms is {names}; allowed is at least one form, each label once.")
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError(f"lengths is {list(self.lengths)}; allowed are rising lengths, at least one.")
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; allowed is 1 or more.")
+
+    def measure(self) -> pd.DataFrame:
+        """Return one row a form, length and round.
+
+        Columns: arm (the form's label), length, seed (the round), seconds (of one call, the best of a few for short
+        calls), peak_bytes (see `peak_bytes`; measured once a form and length), and the closed forms flops, bytes,
+        model_peak_bytes and roofline_seconds on this machine as measured. With `backward`, flops and bytes are three
+        times those of forward, and model_peak_bytes is NaN. What was timed is kept in the cache, by machine and
+        version of PyTorch, and not timed again. Raises ValueError for limits that leave nothing.
+        """
+        names = [label(form) for form in self.forms]
+        key = digest("timing", self, runtime.device_description(), torch.__version__)
+        path = runtime.cache_dir() / "timings" / f"{key}.json"
+        frame = pd.DataFrame(cached_rows(path, self._rows), columns=COLUMNS)
+        frame = frame.sort_values(
+            ["arm", "length", "seed"], key=lambda c: c.map(names.index) if c.name == "arm" else c
+        )
+        return frame.reset_index(drop=True)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        found, shape = [], (self.heads, self.head_dim)
         with runtime.one_thread():
-            cells = _cells(forms, lengths, (heads, head_dim), backward, most_bytes, most_seconds)
+            cells = _cells(self.forms, self.lengths, shape, self.backward, self.most_bytes, self.most_seconds)
             if not cells:
                 raise ValueError(
-                    f"most_bytes is {most_bytes}; allowed is enough for one form at {lengths[0]} tokens."
+                    f"most_bytes is {self.most_bytes}; allowed is enough for one form at {self.lengths[0]} tokens."
                 )
-            for seed in tqdm(range(rounds), desc=name, unit="round", mininterval=1.0):
+            for seed in tqdm(range(self.rounds), desc="timing", unit="round", mininterval=1.0):
                 for cell in cells if seed % 2 == 0 else cells[::-1]:
                     seconds = _clock(cell.job, runtime.device(), cell.repeats)
                     found.append({**cell.row, "seed": seed, "seconds": seconds})
         return found
-
-    frame = pd.DataFrame(cached_rows(runtime.cache_dir() / "timings" / f"{key}.json", rows), columns=COLUMNS)
-    frame = frame.sort_values(
-        ["arm", "length", "seed"], key=lambda c: c.map(names.index) if c.name == "arm" else c
-    )
-    runtime.session.tables[name] = frame = frame.reset_index(drop=True)
-    return frame

@@ -1,6 +1,7 @@
 """Evaluation: a recall sweep of a real model by length and depth, from prompts to the report."""
 
 from lcbook.evaluation import (
+    bench,
     command,
     files,
     fitting,
@@ -14,6 +15,7 @@ from lcbook.evaluation import (
 )
 
 __all__ = [
+    "bench",
     "command",
     "files",
     "fitting",

@@ -1,7 +1,7 @@
 """Experiments: a grid of runs, each trained, changed and measured, as rows of a tidy frame."""
 
 from lcbook.experiments import (
-    bench,
+    changes,
     checkpoint,
     forecast,
     heads,
@@ -9,14 +9,14 @@ from lcbook.experiments import (
     measures,
     run,
     schedules,
-    stream_costs,
+    spec,
     streaming,
     trace,
     train,
 )
 
 __all__ = [
-    "bench",
+    "changes",
     "checkpoint",
     "forecast",
     "heads",
@@ -24,7 +24,7 @@ __all__ = [
     "measures",
     "run",
     "schedules",
-    "stream_costs",
+    "spec",
     "streaming",
     "trace",
     "train",

@@ -30,7 +30,8 @@ FORMAT = 1  # raise this when what a file holds changes
 # Where the classes of specs stood when older files were written -> where they stand.
 MOVED = {
     "lcbook.corpus": "lcbook.tasks.corpus",
-    "lcbook.experiment": "lcbook.experiments.run",
+    "lcbook.experiment": "lcbook.experiments.spec",
+    "lcbook.experiments.run": "lcbook.experiments.spec",
     "lcbook.hops": "lcbook.tasks.hops",
     "lcbook.item_texts": "lcbook.tasks.item_texts",
     "lcbook.item_tokens": "lcbook.tasks.item_tokens",

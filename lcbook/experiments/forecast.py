@@ -13,23 +13,21 @@ dilute as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import joblib
-import pandas as pd
 import torch
 from torch import Tensor
 
 from lcbook import runtime
 from lcbook.attention.patterns import Full
-from lcbook.experiments.run import Run, trained_model
+from lcbook.experiments.spec import Spec
 from lcbook.experiments.streaming import NORMALIZERS
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import places
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import draw_positions
-from lcbook.store import cached_rows, digest
 from lcbook.tasks.recall import Batch, KeyValueRecall
 
 TEXTS_POOLED = 32  # texts whose haystacks together stand for the haystack of a longer text
@@ -123,45 +121,32 @@ class _Pool:
         return (mass @ self.v + far @ self.far_v) / total
 
 
-def forecasts(
-    runs: Sequence[Run],
-    tasks: Mapping[str, KeyValueRecall],
-    lengths: Sequence[int],
-    *,
-    at: int = 512,
-    questions: int = 256,
-    name: str,
-) -> pd.DataFrame:
-    """Return the forecasts for all `runs` and `tasks` as one tidy frame, and file it as `name`.
+@dataclass(frozen=True)
+class Forecast:
+    """Recall at `lengths` as foretold from texts of `at` tokens; `task` replaces that of the run.
 
-    Columns: arm, seed, task (its name), length, predicted, asked. Runs go in parallel, one thread each, and one after
-    another on a GPU and at smoke scale; each is cached. Raises ValueError for no runs or tasks, and as `forecast`.
+    One row a length: length, predicted (answers that should be right) and asked. Raises ValueError as `forecast`.
     """
-    if not runs or not tasks:
-        raise ValueError(
-            f"forecasts {name!r} got {len(runs)} runs and {len(tasks)} tasks; allowed is one or more each."
-        )
-    alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
-    jobs = 1 if alone else min(runtime.cores(), len(runs))
-    wanted = (dict(tasks), tuple(lengths), at, questions)
-    parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_forecast_of)(run, *wanted) for run in runs)
-    frame = pd.DataFrame([row for part in parts for row in part])
-    runtime.session.tables[name] = frame
-    return frame
 
+    lengths: tuple[int, ...]
+    at: int = 512
+    questions: int = 256
+    task: KeyValueRecall | None = None
 
-def _forecast_of(
-    run: Run, tasks: dict[str, KeyValueRecall], lengths: tuple[int, ...], at: int, questions: int
-) -> list[dict[str, Any]]:
-    key = digest("forecast", run, tuple(tasks.items()), lengths, at, questions, runtime.device().type)
+    timed: ClassVar[bool] = False
 
-    def compute() -> list[dict[str, Any]]:
+    def asked(self, spec: Spec) -> KeyValueRecall:
+        """Return the task that is asked of a model made by `spec`. Raises ValueError for one without haystack."""
+        task = self.task or spec.task
+        if not isinstance(task, KeyValueRecall):
+            raise ValueError(f"task is {task}; allowed is a KeyValueRecall.")
+        return task
+
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of `model`, made by `spec`."""
         with runtime.one_thread():
-            model = trained_model(run)[0]
-            return [
-                {"arm": run.arm, "seed": run.seed, "task": name, **row}
-                for name, task in tasks.items()
-                for row in forecast(model, task, lengths, at=at, questions=questions, seed=run.seed)
-            ]
-
-    return cached_rows(runtime.cache_dir() / "rows" / f"{key}.json", compute)
+            return forecast(
+                model, self.asked(spec), self.lengths, at=self.at, questions=self.questions, seed=seed
+            )

@@ -9,19 +9,19 @@ Source: Fang et al. 2024, arXiv 2410.23771 (LongPPL), eqs. 2-6; alpha = 2, beta 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lcbook import runtime
-from lcbook.experiments.run import Run, trained_model
+from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.tasks.corpus import Corpus
 
+SEED = 7  # of the texts that are split: the same for every run
 ALPHA, BETA = 2.0, -2.0  # nats: the paper's thresholds of the gain and of the likelihood
 
 
@@ -153,51 +153,39 @@ def _require_tokens(tokens: Tensor) -> None:
         raise ValueError(f"tokens has {tokens.shape[1]} tokens a sequence; allowed is 2 or more.")
 
 
-SEED = 7  # of the texts that are split: the same for every run
+@dataclass(frozen=True)
+class FarTokens:
+    """Split a text by what a model gains from more than its last `short` tokens, and compare with what is known.
 
-
-def far_tokens(
-    runs: Sequence[Run],
-    texts: Mapping[str, Corpus],
-    *,
-    length: int,
-    short: int,
-    name: str,
-    sequences: int = 64,
-) -> pd.DataFrame:
-    """Split each text by what each run's trained model gains from more than its last `short` tokens; file it as `name`.
-
-    One row a run and text, with the columns arm, seed, text; tokens, known (tokens told more than `short` before),
-    found (key tokens of the model) and both, counts; perplexity, and long_perplexity over key tokens (NaN: there is
-    none). A text is `sequences` sequences of `length` tokens, the same for every run. The models are trained, or taken
-    from the cache, one after another. Raises ValueError for no runs or no texts, and as `longrange.split`.
+    `task` is the text, a corpus (none: that of the run): `sequences` sequences of `length` tokens, the same for every
+    run. One row with tokens, known (tokens told more than `short` before), found (key tokens of the model) and both,
+    counts; perplexity, and long_perplexity over key tokens (NaN: there is none). Raises ValueError as `split`, and for
+    another task.
     """
-    if not runs or not texts:
-        raise ValueError(
-            f"far_tokens {name!r} got {len(runs)} runs and {len(texts)} texts; allowed is at least one of each."
-        )
-    rows = []
-    for run in runs:
-        model, _ = trained_model(run)
-        for text, corpus in texts.items():
-            tokens = corpus.sample(sequences, length, torch.Generator().manual_seed(SEED)).tokens
-            tokens = tokens.to(runtime.device())
-            with runtime.one_thread():
-                found = split(model, tokens, short)
-            counts = agreement(found.key, corpus.distances(tokens), short)
-            rows.append(
-                {
-                    "arm": run.arm,
-                    "seed": run.seed,
-                    "text": text,
-                    "tokens": found.key.numel(),
-                    "known": counts.known,
-                    "found": counts.found,
-                    "both": counts.both,
-                    "perplexity": found.perplexity,
-                    "long_perplexity": found.long_perplexity,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    runtime.session.tables[name] = frame
-    return frame
+
+    length: int
+    short: int
+    sequences: int = 64
+    task: Corpus | None = None
+
+    timed: ClassVar[bool] = False
+
+    def asked(self, spec: Spec) -> Corpus:
+        """Return the text that is split. Raises ValueError for a task that is no corpus."""
+        task = self.task or spec.task
+        if not isinstance(task, Corpus):
+            raise ValueError(f"task is {task}; allowed is a Corpus.")
+        return task
+
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the row of `model`, made by `spec`."""
+        corpus = self.asked(spec)
+        tokens = corpus.sample(self.sequences, self.length, torch.Generator().manual_seed(SEED)).tokens
+        tokens = tokens.to(next(model.parameters()).device)
+        with runtime.one_thread():
+            found = split(model, tokens, self.short)
+        counts = agreement(found.key, corpus.distances(tokens), self.short)
+        row = {"tokens": found.key.numel(), "known": counts.known, "found": counts.found, "both": counts.both}
+        return [row | {"perplexity": found.perplexity, "long_perplexity": found.long_perplexity}]

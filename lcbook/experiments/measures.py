@@ -1,25 +1,21 @@
-"""Evaluation: recall by length and by gap, on the weights as trained or under another encoding."""
+"""Measures: what is asked of a trained model. Each is a value whose `rows` are tidy rows; a `Probe` names one."""
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lcbook.attention.backends import Form
-from lcbook.attention.patterns import Full, Pattern
+from lcbook.attention.patterns import Full
+from lcbook.experiments.changes import Change
 from lcbook.experiments.heads import attention_maps, lookup_share, previous_token_share
-from lcbook.experiments.train import TrainSpec
+from lcbook.experiments.spec import Spec, columns
 from lcbook.models.decoder import Decoder
-from lcbook.models.layers import Attention
-from lcbook.models.mixers import Softmax
-from lcbook.models.positions import AnyPosition as Position
 from lcbook.models.positions import draw_positions
-from lcbook.models.surgery import reposition as change_position
 from lcbook.tasks.corpus import Corpus
 from lcbook.tasks.item_tokens import ItemTokens
 from lcbook.tasks.recall import Batch, KeyValueRecall, Task
@@ -27,238 +23,312 @@ from lcbook.tasks.recall import Batch, KeyValueRecall, Task
 TOKENS_AT_ONCE = 2**17
 
 
+class Measure(Protocol):
+    """What is asked of a model: a frozen dataclass that gives rows. `timed` rows belong to one machine."""
+
+    timed: ClassVar[bool] = False
+
+    def asked(self, spec: Spec) -> Task:
+        """Return the task that is asked of a model made by `spec`."""
+        ...
+
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder) -> list[dict[str, Any]]:
+        """Return what is found on `model`, made by `spec`; `before` is the model without the probe's changes."""
+        ...
+
+
 @dataclass(frozen=True)
-class Probe:
-    """What is measured on trained weights: recall at `lengths` (none: the run's own training length), at least
-    `questions` answers at each.
+class Pairs:
+    """The task of the run itself, with so many pairs. Raises ValueError for fewer than one."""
 
-    `position`, `pattern` and `form` replace the encoding, which keys are seen in every layer, and how attention is
-    computed; `tune` trains that changed model briefly before it is measured; `task` replaces the task. `text` measures
-    the mean next-token loss as well. `gap_bin` sorts answers by the gap in bins of so many tokens, 0 in octaves.
-    `depth_bins` sorts them instead by the depth of the needle in so many equal bins of the context, 0 not at all.
-    `ablate` silences one head, (layer, head) from 0, and its rows also tell what that head looks at.
-    `pairs` asks the task with that many pairs, 0 with its own.
-    `temper` multiplies the scores of every layer and `normalizer` (not "") turns them into weights, after training.
-    `stream` reads texts piece by piece, as `streaming.recall_rows`; nothing is then sorted by gap or depth.
-    """
-
-    name: str = "as trained"
-    lengths: tuple[int, ...] = ()
-    questions: int = 256
-    position: Position | None = None
-    tune: TrainSpec | None = None
-    task: Task | None = None
-    text: bool = False
-    pattern: Pattern | None = None
-    form: Form | None = None
-    gap_bin: int = 0
-    depth_bins: int = 0
-    ablate: tuple[int, int] | None = None
-    pairs: int = 0
-    temper: float | int = 1.0
-    normalizer: str = ""
-    stream: bool = False
+    pairs: int
 
     def __post_init__(self) -> None:
-        if min(self.lengths, default=1) < 1:
-            raise ValueError(f"lengths is {self.lengths}; allowed are lengths of 1 or more.")
-        if self.questions < 1:
-            raise ValueError(f"questions is {self.questions}; allowed is 1 or more.")
-        if self.gap_bin < 0:
-            raise ValueError(f"gap_bin is {self.gap_bin}; allowed is 0 (octaves) or more.")
-        if self.depth_bins < 0 or (self.depth_bins and self.gap_bin):
-            raise ValueError(
-                f"depth_bins is {self.depth_bins} with gap_bin {self.gap_bin}; allowed is one of the two, 0 or more."
-            )
-        if self.pairs < 0:
-            raise ValueError(f"pairs is {self.pairs}; allowed is 0 (the task's own) or more.")
-        if not 0 < self.temper < math.inf:
-            raise ValueError(f"temper is {self.temper}; allowed is a finite number above 0.")
-        sorts = {name: getattr(self, name) for name in ("text", "form", "gap_bin", "depth_bins", "ablate")}
-        if self.stream and any(sorts.values()):
-            raise ValueError(f"stream is True with {sorts}; allowed is none of these.")
+        if self.pairs < 1:
+            raise ValueError(f"pairs is {self.pairs}; allowed is 1 or more.")
 
 
-def with_pattern(model: Decoder, pattern: Pattern) -> Decoder:
-    """Return a copy of `model` with the same weights in which every layer sees the keys that `pattern` shows.
+def task_asked(task: Task | Pairs | None, spec: Spec) -> Task:
+    """Return `task`, or that of `spec` where there is none, with another number of pairs where that is asked."""
+    if isinstance(task, Pairs):
+        return spec.task.with_pairs(task.pairs)  # type: ignore[attr-defined]
+    return task or spec.task
 
-    Raises ValueError for a model whose mixer takes no pattern.
+
+def require_lengths(lengths: Sequence[int], questions: int = 1) -> None:
+    """Raise ValueError unless all lengths are 1 or more, and the questions too."""
+    if min(lengths, default=1) < 1:
+        raise ValueError(f"lengths is {lengths}; allowed are lengths of 1 or more.")
+    if questions < 1:
+        raise ValueError(f"questions is {questions}; allowed is 1 or more.")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Answers by the gap between needle and question: in octaves, or in bins of `width` tokens."""
+
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width < 0:
+            raise ValueError(f"width is {self.width}; allowed is 0 (octaves) or more.")
+
+    def sort(self, batch: Batch) -> Tensor:
+        """Return the bin of each answer, [b a]."""
+        gap = batch.gap.clamp(min=1)
+        return gap // self.width if self.width else gap.double().log2().floor().long()
+
+    def place(self, i: int) -> dict[str, float]:
+        """Return the lower edge of bin `i`."""
+        return {"gap": i * self.width if self.width else 2**i, "depth": math.nan}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Answers by the depth of the needle, its place as a share of the context before the questions, in equal bins."""
+
+    bins: int = 10
+
+    def __post_init__(self) -> None:
+        if self.bins < 1:
+            raise ValueError(f"bins is {self.bins}; allowed is 1 or more.")
+
+    def sort(self, batch: Batch) -> Tensor:
+        """Return the bin of each answer, [b a]."""
+        return (batch.at - batch.gap) * self.bins // batch.at[:, :1]
+
+    def place(self, i: int) -> dict[str, float]:
+        """Return the middle of bin `i`."""
+        return {"gap": 0, "depth": (i + 0.5) / self.bins}
+
+
+@dataclass(frozen=True)
+class Together:
+    """All answers in one row a length."""
+
+    def sort(self, batch: Batch) -> Tensor:
+        """Return the bin of each answer, [b a]."""
+        return torch.zeros_like(batch.gap)
+
+    def place(self, i: int) -> dict[str, float]:
+        """Return no place in particular."""
+        return {"gap": 0, "depth": math.nan}
+
+
+@dataclass
+class _Block:
+    """Some texts, and the logits of a model on them: at the questions, and at every token where they are wanted."""
+
+    batch: Batch
+    positions: Tensor
+    logits: Tensor
+    everywhere: Tensor | None
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Recall at `lengths` (none: the training length of the run), of at least `questions` answers at each.
+
+    `task` replaces that of the run. One row a length and bin of `by`: length, gap (lower edge of the octave or bin),
+    depth (middle of the bin; NaN by gap), correct, total, chance. Where the last layer does not see every key, it also
+    holds selected, the answers whose needle is among the keys it sees, and correct_selected, those of them that are
+    right. Raises ValueError for lengths or questions below 1.
     """
-    spec = replace(model.spec, pattern=pattern, full_layers=())
-    changed = copy.deepcopy(model)
-    changed.spec = spec
-    for part in changed.modules():
-        if isinstance(part, Attention):
-            part.spec, part.pattern = spec, pattern
-    return changed
+
+    lengths: tuple[int, ...] = ()
+    questions: int = 256
+    task: Task | Pairs | None = None
+    by: Gap | Depth | Together = Together()
+
+    timed: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = False  # logits are wanted at every token
+
+    def __post_init__(self) -> None:
+        require_lengths(self.lengths, self.questions)
+
+    def asked(self, spec: Spec) -> Task:
+        """Return the task that is asked of a model made by `spec`."""
+        return task_asked(self.task, spec)
+
+    @torch.no_grad()
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of `model`, made by `spec`; `before` is the model without the probe's changes."""
+        task, found = self.asked(spec), []
+        for length in self.lengths or (spec.train.length,):
+            where, counts, said = [], [], []
+            for block in self._blocks(model, task, length, seed):
+                where.append(self.by.sort(block.batch).cpu().flatten())
+                counts.append(self._counts(model, block))
+                more, told = self._compare(task, block, before or model)
+                counts[-1] |= more
+                said.append((len(block.batch.tokens), told))
+            joined = {name: torch.cat([one[name] for one in counts]) for name in counts[0]}
+            about = {"chance": task.chance, **self._summary(said)}
+            found += [{"length": length, **row, **about} for row in self._binned(torch.cat(where), joined)]
+        return found
+
+    def _blocks(self, model: Decoder, task: Task, length: int, seed: int) -> Iterator[_Block]:
+        """Ask the questions of one length in blocks that fit."""
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + length)
+        probe = task.sample(1, length, torch.Generator().manual_seed(0))
+        sequences = math.ceil(self.questions / probe.answers.shape[1])
+        at_once = max(1, TOKENS_AT_ONCE // length)
+        for start in range(0, sequences, at_once):
+            count = min(at_once, sequences - start)
+            batch = task.sample(count, length, generator).to(device)
+            positions = draw_positions(model.spec.position, count, length, generator, device)
+            if self.everywhere:
+                logits = model(batch.tokens, positions)
+                asked = logits.gather(1, batch.at[..., None].expand(-1, -1, logits.shape[2]))
+                yield _Block(batch, positions, asked, logits)
+            else:
+                yield _Block(batch, positions, model(batch.tokens, positions, batch.at), None)
+
+    def _counts(self, model: Decoder, block: _Block) -> dict[str, Tensor]:
+        """Return what is counted, answer by answer, flat."""
+        right = (block.logits.argmax(-1) == block.batch.answers).cpu().flatten()
+        counts = {"correct": right, "total": torch.ones(len(right))}
+        if model.spec.pattern_of(model.spec.layers - 1) != Full():
+            seen = _needle_seen(model, block.batch, block.positions)
+            counts |= {"selected": seen, "correct_selected": right & seen}
+        return counts
+
+    def _compare(
+        self, task: Task, block: _Block, before: Decoder
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Return what else is counted answer by answer, and what is said of the block as a whole."""
+        return {}, {}
+
+    def _summary(self, said: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+        """Return what is said of a length from what was said of its blocks, each with its number of texts."""
+        return {}
+
+    def _binned(self, where: Tensor, counts: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Return the sums of `counts` for each bin that occurs."""
+        sums = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
+        bins = [i for i, total in enumerate(sums["total"]) if total]
+        return [{**self.by.place(i), **{name: x[i] for name, x in sums.items()}} for i in bins]
 
 
-def with_scores(model: Decoder, *, temper: float | int = 1.0, normalizer: str = "") -> Decoder:
-    """Return a copy of `model` with the same weights whose scores are multiplied by `temper` in every layer, and turned
-    into weights by `normalizer` ("": its own).
+@dataclass(frozen=True)
+class TextLoss(Recall):
+    """Recall, and text_loss: the mean next-token loss in nats over the tokens that local context predicts.
 
-    Raises ValueError for an unknown normalizer, and for a model whose mixer is not softmax attention.
+    Raises ValueError for a task without such tokens.
     """
-    if model.spec.mixer != Softmax():
-        raise ValueError(f"mixer is {model.spec.mixer}; allowed is {Softmax()}.")
-    spec = replace(model.spec, normalizer=normalizer or model.spec.normalizer)
-    changed = copy.deepcopy(model)
-    changed.spec = spec
-    for part in changed.modules():
-        if isinstance(part, Attention):
-            part.spec, part.temper = spec, part.temper * temper
-    return changed
 
+    everywhere: ClassVar[bool] = True
 
-def with_form(model: Decoder, form: Form) -> Decoder:
-    """Return a copy of `model` with the same weights whose attention is computed by `form` in every layer.
-
-    Raises ValueError unless the model is what forms compute: full softmax attention, no bias on the scores.
-    """
-    spec = model.spec
-    biased = model.encoding.bias(torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long))
-    plain = spec.mixer == Softmax() and spec.normalizer == "softmax" and spec.pattern == Full()
-    if biased is not None or not plain:
+    def asked(self, spec: Spec) -> Task:
+        """Return the task that is asked of a model made by `spec`. Raises ValueError for one without such tokens."""
+        task = super().asked(spec)
+        if isinstance(task, Corpus | ItemTokens) or (isinstance(task, KeyValueRecall) and task.text):
+            return task
         raise ValueError(
-            f"form is {form} for {spec}; allowed is a model of full softmax attention without a bias on the scores."
+            f"task is {task}; allowed is a KeyValueRecall whose filler is text, an ItemTokens or a Corpus."
         )
-    changed = copy.deepcopy(model)
-    for part in changed.modules():
-        if isinstance(part, Attention):
-            part.form = form
-    return changed
+
+    def _compare(
+        self, task: Any, block: _Block, before: Decoder
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        tokens, logits = block.batch.tokens, block.everywhere
+        assert logits is not None
+        told = task.predictable(tokens)
+        loss = nn.functional.cross_entropy(logits[:, :-1][told], tokens[:, 1:][told]).item()
+        return {}, {"text_loss": loss}
+
+    def _summary(self, said: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+        texts = sum(count for count, _ in said)
+        return {"text_loss": sum([told["text_loss"] * count for count, told in said]) / texts}
 
 
-def with_position(model: Decoder, position: Position) -> Decoder:
-    """Return a copy of `model` with the same weights and another position encoding.
-
-    A learned encoding keeps its parameters. Raises ValueError if the new one has parameters that were never trained,
-    and for a model whose mixer takes no position encoding.
+@dataclass(frozen=True)
+class Agreement(Recall):
+    """Recall, and how far the changes move it: changed, the answers in which the changed model and the model as trained
+    differ, and logit_difference, the largest absolute difference of their logits at `length`.
     """
-    changed = copy.deepcopy(model)
-    change_position(changed, position)
-    return changed
+
+    def _compare(
+        self, task: Task, block: _Block, before: Decoder
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        expected = before(block.batch.tokens, block.positions, block.batch.at)
+        differs = (block.logits.argmax(-1) != expected.argmax(-1)).cpu().flatten()
+        return {"changed": differs}, {"logit_difference": (block.logits - expected).abs().max().item()}
+
+    def _summary(self, said: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+        return {"logit_difference": max(told["logit_difference"] for _, told in said)}
 
 
-@torch.no_grad()
-def recall_rows(
-    model: Decoder,
-    task: Task,
-    length: int,
-    questions: int,
-    *,
-    seed: int,
-    text: bool = False,
-    gap_bin: int = 0,
-    depth_bins: int = 0,
-    exact: Decoder | None = None,
-) -> list[dict[str, Any]]:
-    """Ask at least `questions` questions at `length`; return one row for each octave of the gap, or bin of `gap_bin`,
-    or of `depth_bins` equal bins of the depth: the needle's place as a share of the context before the questions.
-
-    A row holds length, gap (lower edge of the octave or bin), depth (middle of the bin; NaN by gap), correct, total,
-    chance, and text_loss: the mean next-token loss in nats over the tokens that local context predicts, at that length
-    (NaN unless `text`). Where the last layer does not see every key, it also holds selected, the answers whose needle
-    is among the keys it sees, and correct_selected, those of them that are right. With `exact`, a model of the same
-    weights, it holds changed, the answers in which the two differ, and logit_difference, the largest absolute
-    difference of their logits at `length`.
-    Raises ValueError where `text` is asked of a task without such tokens.
-    """
-    if text and not (
-        isinstance(task, Corpus | ItemTokens) or (isinstance(task, KeyValueRecall) and task.text)
-    ):
-        raise ValueError(
-            f"text is True for {task}; allowed is a KeyValueRecall whose filler is text, an ItemTokens or a Corpus."
-        )
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + length)
-    probe = task.sample(1, length, torch.Generator().manual_seed(0))
-    sequences = math.ceil(questions / probe.answers.shape[1])
-    at_once = max(1, TOKENS_AT_ONCE // length)
-    selects = model.spec.pattern_of(model.spec.layers - 1) != Full()
-    right, gaps, depths, seen, changed, text_losses, differences = [], [], [], [], [], [], [0.0]
-    for start in range(0, sequences, at_once):
-        count = min(at_once, sequences - start)
-        batch = task.sample(count, length, generator).to(device)
-        positions = draw_positions(model.spec.position, count, length, generator, device)
-        if text:
-            logits = model(batch.tokens, positions)
-            assert isinstance(task, KeyValueRecall | Corpus | ItemTokens)
-            told = task.predictable(batch.tokens)
-            text_losses.append(
-                nn.functional.cross_entropy(logits[:, :-1][told], batch.tokens[:, 1:][told]).item() * count
-            )
-            logits = logits.gather(1, batch.at[..., None].expand(-1, -1, logits.shape[2]))
-        else:
-            logits = model(batch.tokens, positions, batch.at)
-        if exact is not None:
-            expected = exact(batch.tokens, positions, batch.at)
-            differences.append((logits - expected).abs().max().item())
-            changed.append((logits.argmax(-1) != expected.argmax(-1)).cpu().flatten())
-        if selects:
-            seen.append(_needle_seen(model, batch, positions))
-        right.append((logits.argmax(-1) == batch.answers).cpu().flatten())
-        gaps.append(batch.gap.cpu().flatten())
-        depths.append(((batch.at - batch.gap) * max(depth_bins, 1) // batch.at[:, :1]).cpu().flatten())
-    counts = {"correct": torch.cat(right), "total": torch.ones(sum(map(len, right)))}
-    if selects:
-        found = torch.cat(seen)
-        counts |= {"selected": found, "correct_selected": counts["correct"] & found}
-    if exact is not None:
-        counts["changed"] = torch.cat(changed)
-    about = {"chance": task.chance, "text_loss": sum(text_losses) / sequences if text else math.nan}
-    if exact is not None:
-        about["logit_difference"] = max(differences)
-    rows = (
-        _by_depth(torch.cat(depths), counts, depth_bins)
-        if depth_bins
-        else _by_gap(torch.cat(gaps), counts, gap_bin)
-    )
-    return [{"length": length, **row, **about} for row in rows]
-
-
-@torch.no_grad()
-def head_looks(
-    model: Decoder, task: Task, length: int, *, seed: int, head: tuple[int, int]
-) -> dict[str, float]:
-    """Return what one head, (layer, head) from 0, looks at in 64 sequences of `length` tokens.
+@dataclass(frozen=True)
+class HeadLooks(Recall):
+    """Recall, and what one head (both counted from 0) looks at in the model as trained, in 64 texts of each length.
 
     `previous` is its mean weight on the token before, `lookup` the mean weight of a question on the needle's value.
     """
-    generator = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
-    batch = task.sample(64, length, generator).to(device)
-    positions = draw_positions(model.spec.position, 64, length, generator, device)
-    maps = attention_maps(model, batch.tokens, positions)
-    shares = {"previous": previous_token_share(maps), "lookup": lookup_share(maps, batch)}
-    return {name: share[head].item() for name, share in shares.items()}
+
+    layer: int = 0
+    head: int = 0
+
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of `model`, made by `spec`; `before` is the model without the probe's changes."""
+        found, task = super().rows(model, spec, seed=seed, before=before), self.asked(spec)
+        lengths = self.lengths or (spec.train.length,)
+        looks = {n: self._looks(before or model, task, n, seed) for n in lengths}
+        return [{**row, **looks[row["length"]]} for row in found]
+
+    @torch.no_grad()
+    def _looks(self, model: Decoder, task: Task, length: int, seed: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(seed)
+        device = next(model.parameters()).device
+        batch = task.sample(64, length, generator).to(device)
+        positions = draw_positions(model.spec.position, 64, length, generator, device)
+        maps = attention_maps(model, batch.tokens, positions)
+        shares = {"previous": previous_token_share(maps), "lookup": lookup_share(maps, batch)}
+        return {name: share[self.layer, self.head].item() for name, share in shares.items()}
 
 
-def _by_gap(gap: torch.Tensor, counts: dict[str, torch.Tensor], gap_bin: int) -> list[dict[str, Any]]:
-    """Return one row for each octave of the gap (or bin of `gap_bin` tokens) that occurs, with the sums of `counts`."""
-    gap = gap.clamp(min=1)
-    where = gap // gap_bin if gap_bin else gap.double().log2().floor().long()
-    sums = {name: torch.bincount(where, weights=x.double()).long().tolist() for name, x in counts.items()}
-    edges = [i * gap_bin if gap_bin else 2**i for i in range(len(sums["total"]))]
-    return [
-        {"gap": edge, "depth": math.nan, **{name: x[i] for name, x in sums.items()}}
-        for i, edge in enumerate(edges)
-        if sums["total"][i]
-    ]
-
-
-def _by_depth(where: torch.Tensor, counts: dict[str, torch.Tensor], bins: int) -> list[dict[str, Any]]:
-    """Return one row for each of `bins` bins of the depth that has a needle (`where`), with the sums of `counts`."""
-    sums = {name: torch.bincount(where, x.double(), bins).long().tolist() for name, x in counts.items()}
-    return [
-        {"gap": 0, "depth": (i + 0.5) / bins, **{name: x[i] for name, x in sums.items()}}
-        for i in range(bins)
-        if sums["total"][i]
-    ]
-
-
-def _needle_seen(model: Decoder, batch: Batch, positions: torch.Tensor) -> torch.Tensor:
+def _needle_seen(model: Decoder, batch: Batch, positions: Tensor) -> Tensor:
     """Return for each answer of `batch` whether some head of the last layer sees the needle's value, flat."""
     seen = model.seen(batch.tokens, positions, batch.at)
     value = (batch.at - batch.gap + 1)[:, None, :, None]
     return seen.gather(-1, value.expand(-1, seen.shape[1], -1, -1)).any(1).squeeze(-1).cpu().flatten()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is asked of each trained model: a measure, after `changes` made in order, under a name in the table.
+
+    Its parts are columns of the table: probe (the label, or the labels of the changes, or "as trained"), measure and
+    its settings, the task that was asked (asked.pairs, ...), and each change (reposition.position.slope, ...).
+    """
+
+    measure: Measure = Recall()
+    changes: tuple[Change, ...] = ()
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The label, or one made from the changes."""
+        return self.label or ", ".join(change.label for change in self.changes) or "as trained"
+
+    def columns(self, spec: Spec) -> dict[str, Any]:
+        """Return the probe as columns of the rows of a run made by `spec`."""
+        settings = columns(self.measure, "measure.")
+        settings = {k: v for k, v in settings.items() if k.split(".")[1] not in ("lengths", "task")}
+        flat = {"probe": self.name, "measure": type(self.measure).__name__, **settings}
+        flat |= columns(self.measure.asked(spec), "asked.")
+        for i, change in enumerate(self.changes):
+            kind = _column(change)
+            before = sum(_column(one) == kind for one in self.changes[:i])
+            flat |= columns(change, f"{kind} {before + 1}." if before else f"{kind}.")
+        return flat
+
+
+def _column(change: Change) -> str:
+    """Return the name of a change in columns: ComputeBy is compute_by."""
+    return "".join("_" * (i > 0 and c.isupper()) + c.lower() for i, c in enumerate(type(change).__name__))

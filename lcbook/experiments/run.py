@@ -1,49 +1,28 @@
-"""Experiments: a grid of runs, each trained and measured once, in parallel, cached by content and resumable."""
+"""Experiments: a grid of runs, each trained, changed and measured once, in parallel, cached by content, resumable."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from lcbook import runtime
-from lcbook.attention.patterns import Pattern
-from lcbook.attention.patterns import label as pattern_label
-from lcbook.experiments import schedules, streaming
+from lcbook.experiments.changes import TUNE_SEED, changed
 from lcbook.experiments.checkpoint import load, save
-from lcbook.experiments.heads import ablate
-from lcbook.experiments.measures import (
-    Probe,
-    head_looks,
-    recall_rows,
-    with_form,
-    with_pattern,
-    with_position,
-    with_scores,
-)
-from lcbook.experiments.schedules import Lengths
+from lcbook.experiments.measures import Probe, Recall
+from lcbook.experiments.spec import Run, Spec, columns
 from lcbook.experiments.train import GATE, Trained, TrainSpec, train
-from lcbook.models.decoder import Decoder, ModelSpec, build
-from lcbook.models.mixers import Mixer
-from lcbook.models.mixers import label as mixer_label
-from lcbook.models.positions import Position, label
+from lcbook.models.decoder import Decoder, build
 from lcbook.store import DamagedFileError, cached_rows, digest, load_json, save_json, store
-from lcbook.tasks.recall import KeyValueRecall, Task
+from lcbook.tasks.recall import Task
 
-TUNE_SEED = 1_000_000  # added to a run's seed where its model is trained further
-# Counts of answers, which add up over the gap.
-COUNTS = ("correct", "total", "selected", "correct_selected", "changed")
 CHECKPOINT_SECONDS = 30.0  # a training that takes longer leaves a checkpoint this often
 
 
@@ -63,8 +42,8 @@ def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.Data
     ranked = seeds.groupby(["arm", choose])[["solved", "taken", "in_distribution"]].mean()
     ranked = ranked.sort_values(list(ranked.columns), ascending=[False, True, False]).reset_index()
     kept = frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
-    runtime.session.tables[name] = kept
-    return kept
+    design = digest("best", frame.attrs.get("design"), choose)
+    return runtime.session.file(name, design, lambda: kept)
 
 
 def trained_model(run: Run) -> tuple[Decoder, Trained]:
@@ -124,7 +103,10 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
 
 
 def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:
-    return runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, runtime.device().type)}.json"
+    machine = [runtime.device().type]
+    if any(probe.measure.timed for probe in probes):
+        machine += [runtime.device_description(), torch.__version__]
+    return runtime.cache_dir() / "rows" / f"{digest('rows', run, probes, *machine)}.json"
 
 
 def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
@@ -134,7 +116,7 @@ def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
 
 def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     model, trained = trained_model(run)
-    check = recall_rows(model, run.spec.task, run.spec.train.length, 1000, seed=run.seed + 1)
+    check = Recall((run.spec.train.length,), 1000).rows(model, run.spec, seed=run.seed + 1)
     in_distribution = sum(row["correct"] for row in check) / sum(row["total"] for row in check)
     about = {
         "arm": run.arm,
@@ -149,54 +131,10 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     }
     rows = []
     for probe in probes:
-        probed, task = model, probe.task or run.spec.task
-        if probe.pairs:
-            task = task.with_pairs(probe.pairs)  # type: ignore[attr-defined]
-        if probe.position is not None:
-            probed = with_position(model, probe.position)
-        if probe.pattern is not None:
-            probed = with_pattern(probed, probe.pattern)
-        if probe.temper != 1 or probe.normalizer:
-            probed = with_scores(probed, temper=probe.temper, normalizer=probe.normalizer)
-        if probe.tune is not None:
-            probed = with_position(probed, probed.spec.position)
-            with runtime.one_thread():
-                train(probed, task, probe.tune, seed=run.seed + TUNE_SEED)
-        if probe.ablate is not None:
-            probed = ablate(probed, *probe.ablate)
-        exact = None
-        if probe.form is not None:
-            probed, exact = with_form(probed, probe.form), probed
-        for length in probe.lengths or (run.spec.train.length,):
-            if probe.stream:
-                if not isinstance(task, KeyValueRecall):
-                    raise ValueError(f"stream is True for {task}; allowed is a KeyValueRecall.")
-                streamed = streaming.recall_rows(probed, task, length, probe.questions, seed=run.seed)
-                rows += [{**about, "probe": probe.name, **row} for row in streamed]
-                continue
-            found = recall_rows(
-                probed,
-                task,
-                length,
-                probe.questions,
-                seed=run.seed,
-                text=probe.text,
-                gap_bin=probe.gap_bin,
-                depth_bins=probe.depth_bins,
-                exact=exact,
-            )
-            looks = {}
-            if probe.ablate is not None:
-                looks = head_looks(model, task, length, seed=run.seed, head=probe.ablate)
-            rows += [{**about, "probe": probe.name, **row, **looks} for row in found]
+        probed = changed(model, probe.changes, task=probe.measure.asked(run.spec), seed=run.seed)
+        found = probe.measure.rows(probed, run.spec, seed=run.seed, before=model)
+        rows += [{**about, **probe.columns(run.spec), **row} for row in found]
     return rows
-
-
-def _work(run: Run, probes: Sequence[Probe], environment: dict[str, str]) -> list[dict[str, Any]]:
-    runtime.end_with_parent()
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    return measure(run, probes)
 
 
 def run(
@@ -206,55 +144,26 @@ def run(
     lengths: Sequence[int] | None = None,
     questions: int = 256,
     probes: Sequence[Probe] = (),
-    text: bool = False,
-    by_gap: bool = False,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """Train and measure `runs` and return the tidy frame: one row a run, probe and length (`by_gap`: and octave).
+    """Train and measure `runs` and return the tidy frame: a row a run, probe and length, or what the measure says.
 
     Give `lengths` (and `questions` at each) for recall as trained, or `probes` for anything else. Runs go in parallel
-    over processes, one thread each: `workers` of them, else one a core, and one on a GPU and at smoke scale. Every
-    finished run is cached at once, so that an interrupted call resumes. `name` files the table under the chapter.
-    Raises ValueError if there is nothing to run or to measure.
+    over processes, one thread each: `workers` of them, else as `runtime.over` decides. Every finished run is cached at
+    once, so that an interrupted call resumes. `name` files the table under the chapter. Raises ValueError if there is
+    nothing to run or to measure.
     """
     if lengths is not None:
-        probes = [Probe(lengths=tuple(lengths), questions=questions, text=text), *probes]
+        probes = [Probe(Recall(tuple(lengths), questions)), *probes]
     if not runs or not probes:
         raise ValueError(
             f"run {name!r} got {len(runs)} runs and {len(probes)} probes; allowed is at least one of each."
         )
-    alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
-    jobs = workers or (1 if alone else min(runtime.cores(), len(runs)))
-    environment = {"LCBOOK_SCALE": runtime.scale(), "LCBOOK_CACHE": str(runtime.cache_dir())}
-    runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)
-    tables: list[list[dict[str, Any]] | None] = [None] * len(runs)
-    with tqdm(total=len(runs), desc=name, unit="run", mininterval=1.0) as bar:
-        if jobs == 1:
-            done: Iterable[Any] = ((i, measure(one, probes)) for i, one in enumerate(runs))
-        else:
-            done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
-                joblib.delayed(_numbered)(i, one, probes, environment) for i, one in enumerate(runs)
-            )
-        for i, rows in done:
-            tables[i] = rows
-            bar.update()
-    found = [row for rows in tables if rows for row in rows]
-    frame = pd.DataFrame([{k: math.nan if v is None else v for k, v in row.items()} for row in found])
-    if not by_gap:
-        frame = _pool_gaps(frame)
-    runtime.session.tables[name] = frame
-    return frame
 
+    def frame() -> pd.DataFrame:
+        runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)
+        tables = runtime.over(partial(measure, probes=probes), runs, name=name, workers=workers)
+        rows = [{k: math.nan if v is None else v for k, v in row.items()} for rows in tables for row in rows]
+        return pd.DataFrame(rows)
 
-def _pool_gaps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add up the octaves of the gap, so that each run, probe and length has one row; the gap is then 0."""
-    counts = [name for name in COUNTS if name in frame.columns]
-    keys = [name for name in frame.columns if name not in ("gap", *counts)]
-    pooled = frame.groupby(keys, sort=False, dropna=False)[counts].sum(min_count=1).reset_index()
-    return pooled.assign(gap=0)[list(frame.columns)]
-
-
-def _numbered(
-    i: int, run: Run, probes: Sequence[Probe], environment: dict[str, str]
-) -> tuple[int, list[dict[str, Any]]]:
-    return i, _work(run, probes, environment)
+    return runtime.session.file(name, digest("table", runs, probes), frame)

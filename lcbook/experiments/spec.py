@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from lcbook.models.mixers import Mixer
 from lcbook.models.mixers import label as mixer_label
 from lcbook.models.positions import Position, label
 from lcbook.tasks.recall import KeyValueRecall, Task
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -46,7 +47,8 @@ def _replace(spec: Any, path: str, value: Any) -> Any:
     return dataclasses.replace(spec, **{name: _replace(getattr(spec, name), rest, value) if rest else value})
 
 
-def _arm(path: str, value: Any) -> str:
+def _label(value: Any) -> str:
+    """Return the label of what has one, else ""."""
     if isinstance(value, Position):
         return label(value)
     if isinstance(value, Pattern):
@@ -55,7 +57,11 @@ def _arm(path: str, value: Any) -> str:
         return mixer_label(value)
     if isinstance(value, Lengths):
         return schedules.label(value)
-    return f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
+    return ""
+
+
+def _arm(path: str, value: Any) -> str:
+    return _label(value) or f"{path.rpartition('.')[2].replace('_', ' ')} {value}"
 
 
 def grid(
@@ -101,20 +107,22 @@ def grid(
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a spec as dotted columns; what has a label gives it and, below, its fields."""
-    labels: dict[str, Callable[[Any], str]] = {
-        "position": label,
-        "pattern": pattern_label,
-        "mixer": mixer_label,
-        "lengths": schedules.label,
-    }
+    """Return a spec as dotted columns; what has a label gives it and, below, its fields; names in a tuple are joined."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         value, name = getattr(spec, field.name), prefix + field.name
-        if field.name in labels:
-            flat[name] = labels[field.name](value)
+        said = _label(value)
+        if said:
+            flat[name] = said
         if dataclasses.is_dataclass(value):
             flat |= columns(value, name + ".")
-        elif field.name not in labels:
-            flat[name] = value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+        elif not said:
+            flat[name] = _plain(value)
     return flat
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    named = isinstance(value, tuple) and value and all(isinstance(part, str) for part in value)
+    return ", ".join(value) if named else str(value)

@@ -12,19 +12,25 @@ This is exact. The text is drawn piece by piece, each piece is counted and forgo
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lcbook import runtime
 from lcbook.attention.patterns import Full
+from lcbook.attention.timing import peak_bytes
+from lcbook.experiments.measures import Pairs, require_lengths, task_asked
+from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import NoPosition
-from lcbook.tasks.recall import Batch, KeyValueRecall, distinct
+from lcbook.tasks.recall import Batch, KeyValueRecall, Task, distinct
 
 PIECE = 2**20  # tokens drawn at once
 NORMALIZERS = ("softmax", "log-n softmax")
@@ -214,16 +220,48 @@ def _read(
     return logits, odds[..., 0], (needle - mean)[..., 0], variance
 
 
-def recall_rows(
-    model: Decoder, task: KeyValueRecall, length: int, questions: int, *, seed: int
-) -> list[dict[str, Any]]:
-    """Ask at least `questions` questions at `length`, text by text; return one row, as `evaluate.recall_rows` does.
+@dataclass(frozen=True)
+class Streamed:
+    """Recall at `lengths` of at least `questions` answers each, the texts read piece by piece.
 
-    Beside the counts it holds, of the head whose needle has the highest log odds in the mean, the means of `log_odds`,
-    `margin` and `variance` over the questions, and the needle's mean `weight` (see `Answer`).
-    Raises ValueError as `draw` and `kinds_of` do.
+    `task` replaces that of the run. One row a length: length, gap and depth (nothing is sorted by them: 0 and NaN),
+    correct, total, chance and, of the head whose needle has the highest log odds in the mean, the means of `log_odds`,
+    `margin` and `variance` over the questions, and the needle's mean `weight` (see `Answer`). Raises ValueError for
+    lengths or questions below 1, and as `draw` and `kinds_of` do.
     """
-    kinds, generator = kinds_of(model), torch.Generator().manual_seed(seed * 1_000_003 + length)
+
+    lengths: tuple[int, ...] = ()
+    questions: int = 256
+    task: Task | Pairs | None = None
+
+    timed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_lengths(self.lengths, self.questions)
+
+    def asked(self, spec: Spec) -> KeyValueRecall:
+        """Return the task that is asked of a model made by `spec`. Raises ValueError if texts of it are no stream."""
+        return _streamable(task_asked(self.task, spec))
+
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of `model`, made by `spec`."""
+        kinds, task = kinds_of(model), self.asked(spec)
+        return [
+            _streamed(kinds, task, length, self.questions, seed)
+            for length in self.lengths or (spec.train.length,)
+        ]
+
+
+def _streamable(task: Task) -> KeyValueRecall:
+    if not isinstance(task, KeyValueRecall):
+        raise ValueError(f"task is {task}; allowed is a KeyValueRecall.")
+    return task
+
+
+def _streamed(kinds: Kinds, task: KeyValueRecall, length: int, questions: int, seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + length)
     found, right = [], 0
     for _ in range(math.ceil(questions / task.queries)):
         text = draw(task, length, generator)
@@ -235,5 +273,53 @@ def recall_rows(
     log_odds, margin, variance = stacked[:, :, head].mean(0).tolist()
     weight = torch.sigmoid(stacked[:, 0, head]).mean().item()
     row = {"length": length, "gap": 0, "depth": math.nan, "correct": right, "total": len(found)}
-    row |= {"chance": task.chance, "text_loss": math.nan, "weight": weight}
-    return [row | {"log_odds": log_odds, "margin": margin, "variance": variance}]
+    row |= {"chance": task.chance, "weight": weight}
+    return row | {"log_odds": log_odds, "margin": margin, "variance": variance}
+
+
+@dataclass(frozen=True)
+class ReadingCost:
+    """What it costs to read a text of each length piece by piece and answer its questions, on one core.
+
+    One row a length and round: length, round, cpu_seconds (of one core; wall seconds on a GPU), peak_bytes (of tensors
+    alive at once, once a length), correct and total. Drawing the text is part of it. Ask it with one worker, since a
+    neighbour disturbs the clock. Raises ValueError as `Streamed`, and for fewer than one round.
+    """
+
+    lengths: tuple[int, ...]
+    rounds: int = 5
+    task: Task | Pairs | None = None
+
+    timed: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_lengths(self.lengths)
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; allowed is 1 or more.")
+
+    def asked(self, spec: Spec) -> KeyValueRecall:
+        """Return the task that is asked of a model made by `spec`. Raises ValueError if texts of it are no stream."""
+        return _streamable(task_asked(self.task, spec))
+
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of `model`, made by `spec`; the texts are the same for every run."""
+        kinds, task = kinds_of(model), self.asked(spec)
+        clock = time.perf_counter if runtime.device().type == "cuda" else time.process_time
+
+        def read(length: int, number: int) -> int:
+            text = draw(task, length, torch.Generator().manual_seed(number))
+            found = [int(reply.logits.argmax()) for reply in answers(kinds, text)]
+            return sum(a == b for a, b in zip(found, text.batch.answers[0].tolist(), strict=True))
+
+        rows: list[dict[str, Any]] = []
+        with runtime.one_thread():
+            for length in self.lengths:
+                peak = peak_bytes(partial(read, length, self.rounds))
+                for number in range(self.rounds):
+                    started = clock()
+                    correct = read(length, number)
+                    row = {"length": length, "round": number, "cpu_seconds": clock() - started}
+                    rows.append({**row, "peak_bytes": peak, "correct": correct, "total": task.queries})
+        return rows

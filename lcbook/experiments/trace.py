@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import joblib
-import pandas as pd
 import torch
 from torch import nn
 
 from lcbook import runtime
-from lcbook.experiments.run import Run
 from lcbook.experiments.schedules import plan
+from lcbook.experiments.spec import Spec
 from lcbook.experiments.train import train
 from lcbook.models.decoder import Decoder, build
 from lcbook.models.positions import draw_positions
-from lcbook.store import cached_rows, digest
-from lcbook.tasks.recall import Batch
+from lcbook.tasks.recall import Batch, Task
 
 
 @torch.no_grad()
@@ -37,64 +35,50 @@ def _asked(model: Decoder, batches: Sequence[Batch]) -> list[dict[str, Any]]:
     return rows
 
 
-def trace(run: Run, lengths: Sequence[int], *, every: int, sequences: int = 64) -> list[dict[str, Any]]:
-    """Train `run` once more, bit for bit, and measure it at `lengths` on the way; from the cache if it is there.
+@dataclass(frozen=True)
+class Trace:
+    """Train the run once more, bit for bit, and measure it at `lengths` on the way.
 
     It is measured after the first update, after each `every` and after the last, on the same `sequences` each time. A
     row a moment and length: update, trained_at (length of that update's sequences), length, loss (nats an answer),
-    correct, total. Raises ValueError for an `every` below 1 or no lengths.
+    correct, total, chance. Raises ValueError for an `every` below 1 or no lengths.
     """
-    if every < 1 or not lengths:
-        raise ValueError(
-            f"every is {every} and lengths {tuple(lengths)}; allowed are 1 or more and one length or more."
-        )
-    key = digest("trace", run, tuple(lengths), every, sequences, runtime.device().type)
-    path = runtime.cache_dir() / "rows" / f"{key}.json"
-    return cached_rows(path, lambda: _traced(run, lengths, every, sequences))
 
+    lengths: tuple[int, ...]
+    every: int
+    sequences: int = 64
 
-def _traced(run: Run, lengths: Sequence[int], every: int, sequences: int) -> list[dict[str, Any]]:
-    task, device = run.spec.task, runtime.device()
-    model = build(run.spec.model, task.vocabulary, run.seed).to(device)
-    batches = [
-        task.sample(sequences, n, torch.Generator().manual_seed(run.seed + 1)).to(device) for n in lengths
-    ]
-    planned = plan(run.spec.train, run.seed)
-    rows: list[dict[str, Any]] = []
+    timed: ClassVar[bool] = False
 
-    def look(update: int, _: float) -> bool:
-        if update in (1, len(planned)) or update % every == 0:
-            found = _asked(model, batches)
-            rows.extend({"update": update, "trained_at": planned[update - 1].length, **one} for one in found)
-        return False
+    def __post_init__(self) -> None:
+        if self.every < 1 or not self.lengths:
+            raise ValueError(
+                f"every is {self.every} and lengths {self.lengths}; allowed are 1 or more and one length or more."
+            )
 
-    with runtime.one_thread():
-        train(model, task, run.spec.train, seed=run.seed, until=look)
-    return rows
+    def asked(self, spec: Spec) -> Task:
+        """Return the task that the run is trained on."""
+        return spec.task
 
+    def rows(
+        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of a model made by `spec` from `seed`; of `model` only the device is looked at."""
+        task, device = spec.task, next(model.parameters()).device
+        learner = build(spec.model, task.vocabulary, seed).to(device)
+        batches = [
+            task.sample(self.sequences, n, torch.Generator().manual_seed(seed + 1)).to(device)
+            for n in self.lengths
+        ]
+        planned = plan(spec.train, seed)
+        rows: list[dict[str, Any]] = []
 
-def traces(runs: Sequence[Run], lengths: Sequence[int], *, every: int, name: str) -> pd.DataFrame:
-    """Return the traces of all `runs` as one tidy frame with the columns arm and seed, and file it as `name`.
+        def look(update: int, _: float) -> bool:
+            if update in (1, len(planned)) or update % self.every == 0:
+                moment = {"update": update, "trained_at": planned[update - 1].length, "chance": task.chance}
+                rows.extend({**moment, **one} for one in _asked(learner, batches))
+            return False
 
-    Runs go in parallel, one thread each, and one after another on a GPU and at smoke scale. Raises ValueError for no
-    runs, and as `trace`.
-    """
-    if not runs:
-        raise ValueError(f"traces {name!r} got no runs; allowed is one or more.")
-    alone = runtime.device().type == "cuda" or runtime.scale() == "smoke"
-    jobs = 1 if alone else min(runtime.cores(), len(runs))
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(trace)(run, lengths, every=every) for run in runs)
-    rows = [
-        {
-            "arm": run.arm,
-            "seed": run.seed,
-            "train.length": run.spec.train.length,
-            "chance": run.spec.task.chance,
-            **row,
-        }
-        for run, part in zip(runs, found, strict=True)
-        for row in part
-    ]
-    frame = pd.DataFrame(rows)
-    runtime.session.tables[name] = frame
-    return frame
+        with runtime.one_thread():
+            train(learner, task, spec.train, seed=seed, until=look)
+        return rows

@@ -11,12 +11,11 @@ import pytest
 import torch
 from scipy import stats as distributions
 
-from lcbook import runtime
 from lcbook.attention import timing
 from lcbook.attention.backends import Fused, Linear, Naive
 from lcbook.attention.costs import attention_cost, roofline_seconds
 from lcbook.attention.patterns import Window
-from lcbook.attention.timing import measure, peak_bytes
+from lcbook.attention.timing import Timing, peak_bytes
 from lcbook.stats.timings import exponents, speedup
 
 
@@ -82,7 +81,7 @@ def test_seconds_are_those_that_one_core_spends(monkeypatch):
         monkeypatch.setattr(
             timing, "_job", lambda *x: lambda: (seen.append(torch.get_num_threads()), job(*x)())
         )
-        measure([Naive()], [16], rounds=1, name="one core")
+        Timing((Naive(),), (16,), rounds=1).measure()
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
     finally:
@@ -164,12 +163,11 @@ def test_speedup_is_paired_by_round():
 @pytest.fixture(scope="module")
 def frame():
     forms = (Naive(), Window(17), Linear(16))
-    return measure(forms, (64, 128, 1024), heads=3, head_dim=5, rounds=2, most_bytes=2e7, name="costs")
+    return Timing(forms, (64, 128, 1024), heads=3, head_dim=5, rounds=2, most_bytes=2e7).measure()
 
 
 def test_measure_gives_one_row_a_form_length_and_round(frame):
     assert frame is not None
-    assert runtime.session.tables["costs"] is frame
     assert list(frame.columns) == timing.COLUMNS
     cells = [("naive", 64), ("naive", 128), ("window 17", 64), ("window 17", 128), ("window 17", 1024)]
     cells += [("linear", 64), ("linear", 128), ("linear", 1024)]
@@ -191,17 +189,17 @@ def test_measure_carries_the_closed_forms(frame):
 
 def test_what_was_timed_is_kept_by_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
-    first, again, other = (measure([Fused()], (8, 16), rounds=n, name="kept") for n in (2, 2, 3))
+    first, again, other = (Timing((Fused(),), (8, 16), rounds=n).measure() for n in (2, 2, 3))
     pd.testing.assert_frame_equal(again, first)
     assert len(other) == 6
     for path in (tmp_path / "timings").iterdir():
         path.write_text("cut short")
     with pytest.warns(UserWarning, match="computed again"):
-        assert len(measure([Fused()], (8, 16), rounds=2, name="kept")) == 4
+        assert len(Timing((Fused(),), (8, 16), rounds=2).measure()) == 4
 
 
 def test_a_line_ends_where_a_call_would_take_too_long():
-    frame = measure((Fused(),), (64, 128, 8192), rounds=1, most_seconds=1e-7, name="short")
+    frame = Timing((Fused(),), (64, 128, 8192), rounds=1, most_seconds=1e-7).measure()
     assert frame["length"].tolist() == [64]  # nothing is known of the first length before it is timed
 
 
@@ -209,7 +207,7 @@ def test_backward_computes_gradients():
     seen = []
 
     def spy(forms, backward):
-        frame = measure(forms, (97,), heads=2, head_dim=7, rounds=1, backward=backward, name="update")
+        frame = Timing(tuple(forms), (97,), heads=2, head_dim=7, rounds=1, backward=backward).measure()
         seen.append(frame.iloc[0])
 
     spy((Naive(),), False)
@@ -225,12 +223,12 @@ def test_backward_computes_gradients():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: measure((), (64,), name="x"), r"forms is \[\]; allowed is at least one"),
-        (lambda: measure((Naive(), Naive()), (64,), name="x"), r"forms is \['naive', 'naive'\]"),
-        (lambda: measure((Naive(),), (), name="x"), r"lengths is \[\]; allowed are rising"),
-        (lambda: measure((Naive(),), (128, 64), name="x"), r"lengths is \[128, 64\]; allowed are rising"),
-        (lambda: measure((Naive(),), (64,), rounds=0, name="x"), "rounds is 0; allowed is 1 or more"),
-        (lambda: measure((Naive(),), (64,), most_bytes=9, name="x"), "most_bytes is 9; allowed is enough"),
+        (lambda: Timing((), (64,)), r"forms is \[\]; allowed is at least one"),
+        (lambda: Timing((Naive(), Naive()), (64,)), r"forms is \['naive', 'naive'\]"),
+        (lambda: Timing((Naive(),), ()), r"lengths is \[\]; allowed are rising"),
+        (lambda: Timing((Naive(),), (128, 64)), r"lengths is \[128, 64\]; allowed are rising"),
+        (lambda: Timing((Naive(),), (64,), rounds=0), "rounds is 0; allowed is 1 or more"),
+        (lambda: Timing((Naive(),), (64,), most_bytes=9).measure(), "most_bytes is 9; allowed is enough"),
         (lambda: exponents(timed(lambda *_: 1.0), "flops"), "y is 'flops'; allowed are 'seconds', 'peak_b"),
         (
             lambda: exponents(timed(lambda *_: 1.0), from_length=512),

@@ -18,8 +18,8 @@ from safetensors.torch import save as pack
 from lcbook.attention.patterns import Window
 from lcbook.experiments import checkpoint
 from lcbook.experiments.checkpoint import MOVED, described, fingerprint, load, read, restored, save, write
-from lcbook.experiments.run import Spec
 from lcbook.experiments.schedules import LogUniform, Stage, Steps
+from lcbook.experiments.spec import Spec
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule

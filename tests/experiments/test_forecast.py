@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -12,15 +11,14 @@ import torch
 import lcbook as lc
 from lcbook import runtime
 from lcbook.attention.patterns import Window
-from lcbook.experiments import forecast as forecast_module
-from lcbook.experiments import streaming
-from lcbook.experiments.forecast import TEXTS_POOLED, forecast, forecasts
-from lcbook.experiments.measures import recall_rows, with_scores
+from lcbook.experiments.changes import Temper
+from lcbook.experiments.forecast import TEXTS_POOLED, Forecast, forecast
 from lcbook.experiments.train import TrainSpec, train
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import LearnedSink
 from lcbook.models.positions import ALiBi, NoPosition, RoPE
 from lcbook.tasks.recall import KeyValueRecall
+from tests.asking import after, recall_rows, streamed_rows
 
 TASK = KeyValueRecall(pairs=4, queries=2, keys=29, values=23, filler=7)
 QUICK = TrainSpec(length=64, updates=150, batch=32, lr=1e-2, betas=(0.8, 0.95))
@@ -185,7 +183,7 @@ def test_the_forecast_falls_with_the_length_as_what_is_run(trained):
     assert predicted[0] > 0.9
     assert predicted[-1] < predicted[0] - 0.3
     for length, share in zip(lengths, predicted, strict=True):
-        (row,) = streaming.recall_rows(trained["fixed"], task, length, 320, seed=2)
+        (row,) = streamed_rows(trained["fixed"], task, length, 320, seed=2)
         assert abs(row["correct"] / row["total"] - share) < 0.1, length
 
 
@@ -198,7 +196,7 @@ def test_the_forecast_agrees_with_streaming(trained, name, competing):
     task, lengths = replace(TASK, queries=4, competing=competing), [64, 512, 8192]
     predicted = shares(forecast(trained[name], task, lengths, at=64, questions=400, seed=1))
     for length, share in zip(lengths, predicted, strict=True):
-        (row,) = streaming.recall_rows(trained[name], task, length, 320, seed=2)
+        (row,) = streamed_rows(trained[name], task, length, 320, seed=2)
         assert abs(row["correct"] / row["total"] - share) < 0.1, length
 
 
@@ -207,7 +205,7 @@ def test_log_n_takes_the_longer_n(trained):
     model, length = trained["log-n softmax"], 100_003
     (ours,) = mixtures(model, lambda: forecast(model, TASK, [length], at=64, questions=100, seed=1))
     first, second = (
-        with_scores(model, temper=math.log(length - 3 + 2 * i), normalizer="softmax") for i in (0, 1)
+        after(model, Temper(factor=math.log(length - 3 + 2 * i), normalizer="softmax")) for i in (0, 1)
     )
     for i, tempered in enumerate((first, second)):  # the questions stand at the last places but 4 and but 2
         call = {"at": 64, "questions": 100, "seed": 1}
@@ -233,48 +231,18 @@ SPEC = lc.Spec(
 RUNS = [lc.Run("a", SPEC, 0), lc.Run("a", SPEC, 1), lc.Run("b", replace(SPEC, model=ModelSpec(width=22)), 0)]
 
 
-def test_forecasts_are_one_frame_from_the_cache(monkeypatch, tmp_path):
+def test_forecasts_are_rows_of_a_run():
     tasks = {"plain": SPEC.task, "pairs": replace(SPEC.task, competing=1.0)}
-    frame = forecasts(RUNS, tasks, (24, 100), at=24, questions=400, name="forecast")
-    assert runtime.session.tables["forecast"] is frame
-    assert list(frame.columns) == ["arm", "seed", "task", "length", "predicted", "asked"]
-    assert len(frame.drop_duplicates(["arm", "seed", "task", "length"])) == len(frame) == 12
-    for (arm, seed, task), part in frame.groupby(["arm", "seed", "task"]):
+    probes = [lc.Probe(Forecast((24, 100), 24, 400, task), label=name) for name, task in tasks.items()]
+    frame = lc.run(RUNS, name="forecast", probes=probes)
+    assert len(frame.drop_duplicates(["arm", "seed", "probe", "length"])) == len(frame) == 12
+    for (arm, seed, task), part in frame.groupby(["arm", "seed", "probe"]):
         (one,) = [run for run in RUNS if (run.arm, run.seed) == (arm, seed)]
         expected = forecast(
             lc.trained_model(one)[0], tasks[task], (24, 100), at=24, questions=400, seed=int(seed)
         )
         assert part[["length", "predicted", "asked"]].to_dict("records") == expected
     assert frame["predicted"].nunique() > 4, "each its own"
-    assert len(list((tmp_path / "rows").iterdir())) == 3
-    computed, real = [], forecast_module.forecast
-    monkeypatch.setattr(
-        forecast_module, "forecast", lambda *args, **options: computed.append(args) or real(*args, **options)
-    )
-    again = forecasts(RUNS, tasks, (24, 100), at=24, questions=400, name="again")
-    assert again.equals(frame)
-    assert computed == []
-    for changed in ({"at": 22}, {"questions": 401}):
-        forecasts(RUNS[:1], tasks, (24, 100), name="x", **{"at": 24, "questions": 400, **changed})
-    forecasts(RUNS[:1], {"plain": tasks["pairs"], "pairs": tasks["plain"]}, (24, 100), at=24, name="x")
-    assert len(computed) == 6, "other questions are other rows"
-
-
-def test_damaged_forecasts_are_computed_again(tmp_path):
-    frame = forecasts(RUNS[:1], {"plain": SPEC.task}, (24, 100), at=24, name="forecast")
-    (path,) = (tmp_path / "rows").iterdir()
-    path.write_text(json.dumps(json.loads(path.read_text()))[:-9])
-    with pytest.warns(UserWarning, match="computed again"):
-        assert forecasts(RUNS[:1], {"plain": SPEC.task}, (24, 100), at=24, name="forecast").equals(frame)
-
-
-@pytest.mark.slow
-def test_runs_in_parallel_give_the_same(monkeypatch, tmp_path):
-    frame = forecasts(RUNS[:2], {"plain": SPEC.task}, (24, 100), at=24, name="forecast")
-    monkeypatch.setenv("LCBOOK_SCALE", "live")
-    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(runtime, "cores", lambda: 2)
-    assert forecasts(RUNS[:2], {"plain": SPEC.task}, (24, 100), at=24, name="forecast").equals(frame)
 
 
 # Bad input --------------------------------------------------------------------------------------------
@@ -314,9 +282,5 @@ def test_bad_input_is_named():
             assert forecast(model, TASK, [64], at=at, seed=0)[0]["asked"] == 256
     with pytest.raises(ValueError, match=r"length is 11; allowed"):
         forecast(model, TASK, [64], at=11, seed=0)
-    with pytest.raises(ValueError, match="forecasts 'x' got 0 runs and 1 tasks; allowed is one or more each"):
-        forecasts([], {"plain": TASK}, [64], at=64, name="x")
-    with pytest.raises(ValueError, match="forecasts 'x' got 1 runs and 0 tasks; allowed is one or more each"):
-        forecasts(RUNS[:1], {}, [64], at=64, name="x")
-    with pytest.raises(ValueError, match="lengths is"):
-        forecasts(RUNS[:1], {"plain": SPEC.task}, [23], at=24, name="x")
+    with pytest.raises(ValueError, match=r"task is MQAR\(.*; allowed is a KeyValueRecall"):
+        Forecast((64,)).asked(lc.Spec(task=MQAR()))

@@ -1,6 +1,6 @@
 """One tiny run of each kind of task, its numbers stored: they move only when the computation does.
 
-`python -m tests.test_golden` writes golden.json anew.
+`python -m tests.experiments.test_golden` writes golden.json anew.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import pytest
 import torch
 
 from lcbook import store
-from lcbook.experiments.measures import Probe
-from lcbook.experiments.run import Run, Spec, measure, trained_model
+from lcbook.experiments.changes import Reposition, Tune
+from lcbook.experiments.measures import Gap, Probe, Recall, TextLoss
+from lcbook.experiments.run import measure, trained_model
+from lcbook.experiments.spec import Run, Spec
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
 from lcbook.models.positions import ALiBi, Linear, NoPosition, Randomized, RoPE, T5Bias
@@ -59,9 +61,13 @@ RUNS = {
 # What was measured: as trained, and for the run "mqar" under another encoding and after brief tuning.
 PROBES = {
     "mqar": [
-        Probe(lengths=(32, 64), questions=200),
-        Probe("PI", (64,), 200, position=RoPE(scaling=Linear(2.0))),
-        Probe("tuned", (32,), 200, position=NoPosition(), tune=TrainSpec(length=32, updates=4, batch=16)),
+        Probe(Recall((32, 64), 200, by=Gap())),
+        Probe(Recall((64,), 200, by=Gap()), (Reposition(RoPE(scaling=Linear(2.0))),), "PI"),
+        Probe(
+            Recall((32,), 200, by=Gap()),
+            (Reposition(NoPosition()), Tune(TrainSpec(length=32, updates=4, batch=16))),
+            "tuned",
+        ),
     ],
 }
 # Another processor adds in another order, which moves the losses here by 1e-5 and turns an answer in a thousand.
@@ -92,9 +98,10 @@ def numbers(name: str) -> dict[str, Any]:
     """Train and measure one run: its rows, the loss before and after, and the recall on each batch of training."""
     run = RUNS[name]
     text = isinstance(run.spec.task, KeyValueRecall) and run.spec.task.text
-    rows = measure(run, PROBES.get(name) or [Probe(lengths=(32, 64), questions=200, text=text)])
+    asked = (TextLoss if text else Recall)((32, 64), 200, by=Gap())
+    rows = measure(run, PROBES.get(name) or [Probe(asked)])
     kept = ("probe", "length", "gap", "correct", "total", "chance", "text_loss")
-    listed = [[None if row[key] != row[key] else row[key] for key in kept] for row in rows]
+    listed = [[row.get(key) for key in kept] for row in rows]
     _, trained = trained_model(run)
     return {
         "rows": listed,
@@ -148,14 +155,14 @@ def test_the_numbers_have_not_moved(name):
     version = stored["compute_version"]
     assert version == store.COMPUTE_VERSION, (
         f"golden.json is of version {version}, the computation of version {store.COMPUTE_VERSION}: "
-        "write the numbers anew with `python -m tests.test_golden` and rerun `make reference`."
+        "write the numbers anew with `python -m tests.experiments.test_golden` and rerun `make reference`."
     )
     exact = stored["machine"] == machine()
     different = moved(numbers(name), stored["runs"][name], exact=exact)
     assert not different, (
         f"The numbers of the run {name!r} moved ({', '.join(different)}). If that is meant: raise "
-        "COMPUTE_VERSION in lcbook/results.py, so that cached and committed runs count as stale, write golden.json "
-        "anew with `python -m tests.test_golden`, and rerun `make reference`."
+        "COMPUTE_VERSION in lcbook/store.py, so that cached and committed runs count as stale, write golden.json "
+        "anew with `python -m tests.experiments.test_golden`, and rerun `make reference`."
     )
 
 

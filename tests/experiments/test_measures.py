@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
 from torch import nn
 
 import lcbook as lc
-from lcbook.attention.backends import Fused
-from lcbook.experiments import measures, streaming
+from lcbook.attention.patterns import Window
+from lcbook.experiments import measures
+from lcbook.experiments.changes import Ablate, Reposition, Restrict, Temper, Tune, changed
 from lcbook.experiments.heads import attention_maps
-from lcbook.experiments.measures import Probe, recall_rows, with_position, with_scores
+from lcbook.experiments.measures import Depth, Gap, Pairs, Probe, Recall, TextLoss
+from lcbook.experiments.streaming import Streamed
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.models.mixers import DeltaRule, LearnedSink
 from lcbook.models.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, T5Bias
 from lcbook.tasks.recall import MQAR, Batch, KeyValueRecall
+from tests.asking import after, recall_rows, streamed_rows
 
 VOCABULARY = 11
 RECALL = KeyValueRecall(pairs=3, queries=2, keys=5, values=3, filler=7)
@@ -74,7 +78,6 @@ def test_octaves_of_the_gap_worked_by_hand():
     ]
     assert {row["length"] for row in rows} == {1009}
     assert {row["chance"] for row in rows} == {0.125}
-    assert all(math.isnan(row["text_loss"]) for row in rows)
     assert all(type(row[name]) is int for row in rows for name in ("gap", "correct", "total"))
 
 
@@ -132,7 +135,7 @@ def test_text_loss_worked_by_hand():
     # A model without a preference loses log(vocabulary) at every token; recall is measured as without `text`.
     model = build(ModelSpec(width=14), task.vocabulary, 0)
     nn.init.zeros_(model.norm.weight)
-    rows = recall_rows(model, task, 64, 30, seed=0, text=True)
+    rows = recall_rows(model, task, 64, 30, seed=0, measure=TextLoss)
     assert [row["text_loss"] for row in rows] == pytest.approx([math.log(task.vocabulary)] * len(rows))
 
     class Bigram(Stub):
@@ -145,7 +148,7 @@ def test_text_loss_worked_by_hand():
                 logits.scatter_(2, (((ring + step) % task.filler) + task.keys + task.values)[..., None], 0.0)
             return logits
 
-    rows = recall_rows(Bigram(None, task.vocabulary), task, 64, 30, seed=0, text=True)
+    rows = recall_rows(Bigram(None, task.vocabulary), task, 64, 30, seed=0, measure=TextLoss)
     # A walk goes on beneath the pairs, so filler after filler is always one of the two.
     assert [row["text_loss"] for row in rows] == pytest.approx([math.log(2)] * len(rows))
     assert sum(row["correct"] for row in rows) == 0
@@ -155,18 +158,17 @@ def test_recall_is_the_same_whether_the_text_is_measured_or_not():
     task = replace(RECALL, text=True)
     model = build(ModelSpec(width=14, layers=2), task.vocabulary, 0)
     plain = recall_rows(model, task, 64, 400, seed=0)
-    with_text = recall_rows(model, task, 64, 400, seed=0, text=True)
+    with_text = recall_rows(model, task, 64, 400, seed=0, measure=TextLoss)
     assert [row["correct"] for row in plain] == [row["correct"] for row in with_text]
     assert sum(row["correct"] for row in plain) > 0
-    assert all(math.isnan(row["text_loss"]) for row in plain)
     assert not any(math.isnan(row["text_loss"]) for row in with_text)
 
 
 @pytest.mark.parametrize("task", [RECALL, MQAR(examples=8)], ids=["noise", "mqar"])
 def test_text_loss_is_refused_without_text(task):
     model = build(ModelSpec(width=14), task.vocabulary, 0)
-    with pytest.raises(ValueError, match=r"text is True.*filler is text"):
-        recall_rows(model, task, 64, 8, seed=0, text=True)
+    with pytest.raises(ValueError, match=r"task is .*filler is text"):
+        recall_rows(model, task, 64, 8, seed=0, measure=TextLoss)
 
 
 # Another encoding on the same weights -----------------------------------------------------------------
@@ -185,7 +187,7 @@ def logits(model):
 def test_the_copy_has_these_weights_and_that_encoding(position):
     model = build(ModelSpec(layers=2, width=28, heads=2, position=RoPE()), VOCABULARY, 0)
     before, state = logits(model), {k: v.clone() for k, v in model.state_dict().items()}
-    changed = with_position(model, position)
+    changed = after(model, Reposition(position))
     assert changed.spec == replace(model.spec, position=position)
     fresh = build(changed.spec, VOCABULARY, 1)
     fresh.load_state_dict(changed.state_dict())
@@ -205,16 +207,16 @@ def test_the_copy_has_these_weights_and_that_encoding(position):
 def test_the_same_encoding_gives_the_same_logits():
     for position in (RoPE(), Learned(13), T5Bias(), ALiBi()):
         model = build(ModelSpec(layers=2, width=28, heads=2, position=position), VOCABULARY, 0)
-        assert torch.equal(logits(with_position(model, position)), logits(model)), position
+        assert torch.equal(logits(after(model, Reposition(position))), logits(model)), position
 
 
 def test_learned_tables_are_kept():
     model = build(ModelSpec(width=14, position=Learned(13)), VOCABULARY, 0)
-    spread = with_position(model, Randomized(Learned(13), 13))
+    spread = after(model, Reposition(Randomized(Learned(13), 13)))
     assert torch.equal(spread.encoding.table, model.encoding.table)
     assert spread.encoding.table is not model.encoding.table
     bias = build(ModelSpec(width=14, position=T5Bias(max_distance=128)), VOCABULARY, 0)
-    longer = with_position(bias, T5Bias(max_distance=999))
+    longer = after(bias, Reposition(T5Bias(max_distance=999)))
     assert torch.equal(longer.encoding.table, bias.encoding.table)
 
 
@@ -227,7 +229,7 @@ def test_recall_is_asked_under_the_positions_of_the_copy(monkeypatch):
 
     monkeypatch.setattr(measures, "draw_positions", drawn)
     model = build(ModelSpec(width=14), RECALL.vocabulary, 0)
-    recall_rows(with_position(model, RoPE(7.0)), RECALL, 64, 2, seed=0)
+    recall_rows(after(model, Reposition(RoPE(7.0))), RECALL, 64, 2, seed=0)
     assert asked == [RoPE(7.0)]
 
 
@@ -242,8 +244,11 @@ def test_recall_is_asked_under_the_positions_of_the_copy(monkeypatch):
 )
 def test_a_probe_refuses_what_cannot_be_measured(bad, message):
     with pytest.raises(ValueError, match=message):
-        Probe(**bad)
-    assert Probe(tune=TrainSpec(), lengths=()).name == "as trained"
+        Recall(**bad)
+    assert Probe().name == "as trained"
+    tuned = Probe(changes=(Reposition(ALiBi()), Tune(TrainSpec(updates=7))))
+    assert tuned.name == "ALiBi, 7 updates more"
+    assert replace(tuned, label="told").name == "told"
 
 
 def test_lengths_that_the_pairs_do_not_fit_are_named():
@@ -258,35 +263,87 @@ def test_lengths_that_the_pairs_do_not_fit_are_named():
 def test_a_swapped_encoding_has_no_untrained_parameters():
     model = build(ModelSpec(position=Learned(64)), 11, seed=0)
     with pytest.raises(ValueError, match="has trained"):
-        with_position(model, Learned(128))
+        after(model, Reposition(Learned(128)))
     with pytest.raises(ValueError, match="has trained"):
-        with_position(model, T5Bias())
-    assert torch.equal(with_position(model, Learned(64)).encoding.table, model.encoding.table)
+        after(model, Reposition(T5Bias()))
+    assert torch.equal(after(model, Reposition(Learned(64))).encoding.table, model.encoding.table)
 
 
 def test_rows_by_depth_count_the_needles_of_each_bin():
     task = KeyValueRecall(pairs=3, queries=1, keys=7, values=5, filler=3, depth=0.5)
     model = build(ModelSpec(layers=1, width=16, heads=2), task.vocabulary, 0)
     (row,) = recall_rows(
-        model, task, 42, 13, seed=3, depth_bins=10
+        model, task, 42, 13, seed=3, by=Depth(10)
     )  # slot 10 of 20: place 20 of 40 before the question
     assert (row["depth"], row["total"]) == (pytest.approx(0.55), 13)
     spread = replace(task, depth=None)
-    rows = recall_rows(model, spread, 42, 500, seed=3, depth_bins=4)
+    rows = recall_rows(model, spread, 42, 500, seed=3, by=Depth(4))
     assert [row["depth"] for row in rows] == [0.125, 0.375, 0.625, 0.875]
     by_gap = recall_rows(model, spread, 42, 500, seed=3)
     for name in ("correct", "total"):
         assert sum(row[name] for row in rows) == sum(row[name] for row in by_gap)
     # The first quarter of the 40 tokens before the question holds gaps of more than 30.
-    far = recall_rows(model, spread, 42, 500, seed=3, gap_bin=1)
+    far = recall_rows(model, spread, 42, 500, seed=3, by=Gap(1))
     assert rows[0]["total"] == sum(row["total"] for row in far if row["gap"] > 30)
 
 
-def test_depth_bins_and_gap_bin_exclude_each_other():
-    with pytest.raises(ValueError, match=r"^depth_bins is 4 with gap_bin 8; allowed"):
-        Probe(lengths=(16,), depth_bins=4, gap_bin=8)
-    with pytest.raises(ValueError, match=r"^depth_bins is -1"):
-        Probe(lengths=(16,), depth_bins=-1)
+def test_bins_that_cannot_be_are_named():
+    with pytest.raises(ValueError, match="width is -1; allowed is 0"):
+        Gap(-1)
+    with pytest.raises(ValueError, match="bins is 0; allowed is 1 or more"):
+        Depth(0)
+    with pytest.raises(ValueError, match="pairs is 0; allowed is 1 or more"):
+        Pairs(0)
+
+
+# Changes in order ------------------------------------------------------------------------------------
+
+
+def test_changes_are_made_in_the_order_given_on_one_copy(monkeypatch):
+    model = build(ModelSpec(layers=2, width=28, heads=2, position=RoPE()), RECALL.vocabulary, 0)
+    before = {name: v.clone() for name, v in model.state_dict().items()}
+    brief = Tune(TrainSpec(length=24, updates=2, batch=4, lr=0.1))
+    orders = [
+        (brief, Ablate(0, 1)),
+        (Ablate(0, 1), brief),
+        (brief,),
+        (Reposition(ALiBi()), Restrict(Window(3)), brief),
+    ]
+    made = [changed(model, order, task=RECALL, seed=5) for order in orders]
+    silent = [one.layers[0].attention.out.weight[:, 14:].abs().sum().item() for one in made]
+    assert silent[0] == 0, "silenced last, it stays silent"
+    assert silent[1] > 0, "silenced first, it learns again"
+    assert torch.equal(
+        made[0].layers[0].attention.out.weight[:, :14], made[2].layers[0].attention.out.weight[:, :14]
+    )
+    assert (made[3].spec.position, made[3].spec.pattern) == (ALiBi(), Window(3))
+    assert all(torch.equal(v, before[name]) for name, v in model.state_dict().items()), (
+        "the model is left alone"
+    )
+    assert changed(model, (), task=RECALL, seed=5) is model
+    copies, real = [], copy.deepcopy
+    monkeypatch.setattr(copy, "deepcopy", lambda x: copies.append(x) or real(x))
+    changed(model, (Reposition(ALiBi()), Temper(2.0), Ablate(1, 0)), task=RECALL, seed=5)
+    assert len(copies) == 1
+
+
+def test_the_parts_of_a_probe_are_columns():
+    probe = Probe(Recall(task=Pairs(2)), (Temper(2.0), Reposition(ALiBi(0.25)), Temper(3.0)), "told")
+    said = probe.columns(lc.Spec(task=RECALL))
+    assert (said["probe"], said["measure"], said["measure.questions"]) == ("told", "Recall", 256)
+    assert (said["asked.pairs"], said["asked.keys"]) == (2, 5)
+    assert (said["temper.factor"], said["temper 2.factor"], said["reposition.position.slope"]) == (
+        2.0,
+        3.0,
+        0.25,
+    )
+    assert said["reposition.position"] == "ALiBi"
+    assert not any("lengths" in name for name in said)
+
+
+def test_a_probe_has_three_fields():
+    """Another is a decision: what is asked, what is changed first, and a name for the page."""
+    assert [field.name for field in fields(Probe)] == ["measure", "changes", "label"]
 
 
 # Other scores on the same weights ---------------------------------------------------------------------
@@ -298,10 +355,10 @@ def test_a_temper_of_two_is_twice_the_scale():
     with torch.no_grad():
         for layer in doubled.layers:
             layer.attention.log_scale += math.log(2)
-    changed = with_scores(model, temper=2)
+    changed = after(model, Temper(factor=2))
     torch.testing.assert_close(logits(changed), logits(doubled), atol=1e-6, rtol=1e-6)
     assert not torch.allclose(logits(changed), before)
-    torch.testing.assert_close(logits(with_scores(changed, temper=0.5)), before, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(logits(after(changed, Temper(factor=0.5))), before, atol=1e-6, rtol=1e-6)
     assert torch.equal(logits(model), before), "the model itself is left alone"
     with torch.no_grad():
         for parameter in changed.parameters():
@@ -314,13 +371,13 @@ def test_a_temper_multiplies_scores_that_have_no_scale():
     doubled = build(model.spec, VOCABULARY, 0)
     with torch.no_grad():
         doubled.layers[0].attention.q.weight *= 3
-    torch.testing.assert_close(logits(with_scores(model, temper=3)), logits(doubled), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(logits(after(model, Temper(factor=3))), logits(doubled), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("normalizer", ["log-n softmax", "sparsemax", "off-by-one softmax", "sigmoid"])
 def test_the_copy_has_these_weights_and_that_normalizer(normalizer):
     model = build(ModelSpec(layers=2, width=28, heads=2, position=RoPE()), VOCABULARY, 0)
-    changed, spec = with_scores(model, normalizer=normalizer), replace(model.spec, normalizer=normalizer)
+    changed, spec = after(model, Temper(normalizer=normalizer)), replace(model.spec, normalizer=normalizer)
     assert changed.spec == spec
     fresh = build(spec, VOCABULARY, 1)
     fresh.load_state_dict(model.state_dict())
@@ -333,11 +390,11 @@ def test_log_n_undone_by_a_temper_at_one_length():
     """With n keys in sight, log n times 1 / log n leaves the softmax; with fewer it is flatter."""
     model = build(ModelSpec(width=28, heads=2), VOCABULARY, 0)
     n = TOKENS.shape[1]
-    changed = with_scores(model, temper=1 / math.log(n), normalizer="log-n softmax")
+    changed = after(model, Temper(factor=1 / math.log(n), normalizer="log-n softmax"))
     ours, plain = (attention_maps(m, TOKENS)[0] for m in (changed, model))
     torch.testing.assert_close(ours[:, :, -1], plain[:, :, -1], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(ours[:, :, 4], plain[:, :, 4], atol=1e-4)
-    flatter = with_scores(model, temper=math.log(5) / math.log(n))
+    flatter = after(model, Temper(factor=math.log(5) / math.log(n)))
     torch.testing.assert_close(
         ours[:, :, 4], attention_maps(flatter, TOKENS)[0][:, :, 4], atol=1e-6, rtol=1e-5
     )
@@ -346,33 +403,17 @@ def test_log_n_undone_by_a_temper_at_one_length():
 def test_scores_that_cannot_be_changed_are_named():
     model = build(ModelSpec(width=28), VOCABULARY, 0)
     with pytest.raises(ValueError, match="normalizer is 'hardmax'; allowed are softmax"):
-        with_scores(model, normalizer="hardmax")
+        after(model, Temper(normalizer="hardmax"))
     for mixer in (DeltaRule(), LearnedSink()):
         other = build(ModelSpec(width=28, mixer=mixer), VOCABULARY, 0)
         with pytest.raises(ValueError, match=r"mixer is .*; allowed is Softmax\(\)"):
-            with_scores(other, temper=2)
+            after(other, Temper(factor=2))
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ({"temper": 0}, "temper is 0; allowed is a finite number above 0"),
-        ({"temper": -1.0}, r"temper is -1.0"),
-        ({"temper": math.inf}, "temper is inf"),
-        ({"temper": math.nan}, "temper is nan"),
-        (
-            {"stream": True, "depth_bins": 4},
-            r"stream is True with .*'depth_bins': 4.*; allowed is none of these",
-        ),
-        ({"stream": True, "gap_bin": 8}, r"stream is True with .*'gap_bin': 8"),
-        ({"stream": True, "text": True}, r"stream is True with .*'text': True"),
-        ({"stream": True, "ablate": (0, 0)}, r"stream is True with .*'ablate': \(0, 0\)"),
-        ({"stream": True, "form": Fused()}, r"stream is True with .*'form': Fused"),
-    ],
-)
-def test_a_probe_of_scores_or_streams_refuses_what_cannot_be(bad, message):
-    with pytest.raises(ValueError, match=message):
-        Probe(**bad)
+@pytest.mark.parametrize("factor", [0, -1.0, math.inf, math.nan])
+def test_a_factor_that_is_none_is_named(factor):
+    with pytest.raises(ValueError, match=rf"factor is {factor}; allowed is a finite number above 0"):
+        Temper(factor)
 
 
 def test_probes_of_scores_and_streams_come_through_a_run(monkeypatch, tmp_path):
@@ -382,19 +423,19 @@ def test_probes_of_scores_and_streams_come_through_a_run(monkeypatch, tmp_path):
     spec = lc.Spec(ModelSpec(width=16), RECALL, TrainSpec(length=24, updates=60, batch=16, lr=1e-2))
     run, competing = lc.Run("a", spec, 3), replace(RECALL, competing=0.5)
     probes = [
-        Probe(lengths=(24, 100), questions=200),
-        Probe("hot", (24, 100), 200, temper=9.0),
-        Probe("log-n", (24, 100), 200, normalizer="log-n softmax"),
-        Probe("stream", (24, 100), 200, stream=True),
-        Probe("hot stream", (100,), 200, stream=True, temper=9.0, task=competing, normalizer="log-n softmax"),
+        Probe(Recall((24, 100), 200)),
+        Probe(Recall((24, 100), 200), (Temper(9.0),), "hot"),
+        Probe(Recall((24, 100), 200), (Temper(normalizer="log-n softmax"),), "log-n"),
+        Probe(Streamed((24, 100), 200), label="stream"),
+        Probe(Streamed((100,), 200, competing), (Temper(9.0, "log-n softmax"),), "hot stream"),
     ]
     frame = lc.run([run], name="recall", probes=probes).set_index(["probe", "length"])
     assert len(frame) == 9
     model, _ = lc.trained_model(run)
     changed = {
         "as trained": model,
-        "hot": with_scores(model, temper=9.0),
-        "log-n": with_scores(model, normalizer="log-n softmax"),
+        "hot": after(model, Temper(factor=9.0)),
+        "log-n": after(model, Temper(normalizer="log-n softmax")),
     }
     for name, one in changed.items():
         for length in (24, 100):
@@ -405,10 +446,10 @@ def test_probes_of_scores_and_streams_come_through_a_run(monkeypatch, tmp_path):
     streams = [
         ("stream", 24, model, RECALL),
         ("stream", 100, model, RECALL),
-        ("hot stream", 100, with_scores(changed["hot"], normalizer="log-n softmax"), competing),
+        ("hot stream", 100, after(changed["hot"], Temper(normalizer="log-n softmax")), competing),
     ]
     for name, length, one, task in streams:
-        (row,) = streaming.recall_rows(one, task, length, 200, seed=3)
+        (row,) = streamed_rows(one, task, length, 200, seed=3)
         for column in ("correct", "total", "weight", "log_odds", "margin", "variance"):
             assert frame.loc[(name, length), column] == row[column]
         assert 0 < frame.loc[(name, length), "weight"] < 1
@@ -418,5 +459,5 @@ def test_a_stream_of_another_task_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
     task = MQAR(vocabulary=24, pairs=2, examples=600)
     run = lc.Run("a", lc.Spec(ModelSpec(width=8), task, TrainSpec(length=16, updates=1, batch=2)), 0)
-    with pytest.raises(ValueError, match=r"stream is True for MQAR\(.*; allowed is a KeyValueRecall"):
-        lc.run([run], name="refused", probes=[Probe(lengths=(16,), stream=True)], workers=1)
+    with pytest.raises(ValueError, match=r"task is MQAR\(.*; allowed is a KeyValueRecall"):
+        lc.run([run], name="refused", probes=[Probe(Streamed((16,)))], workers=1)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lcbook.experiments.checkpoint import State, read, save, write
-from lcbook.experiments.run import Spec
 from lcbook.experiments.schedules import Stage, Steps, Uniform, plan
+from lcbook.experiments.spec import Spec
 from lcbook.experiments.train import Trained, TrainSpec, train
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.models.positions import Learned, Randomized, RoPE, YaRN

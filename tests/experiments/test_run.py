@@ -19,13 +19,16 @@ import pytest
 
 from lcbook import runtime, store
 from lcbook.experiments import run as experiment
-from lcbook.experiments.measures import Probe, recall_rows
-from lcbook.experiments.run import Run, Spec, best, columns, fine_tune, grid, measure, run, trained_model
+from lcbook.experiments.changes import TUNE_SEED, Reposition, Tune
+from lcbook.experiments.measures import Gap, Probe, Recall
+from lcbook.experiments.run import best, fine_tune, measure, run, trained_model
 from lcbook.experiments.schedules import Fixed, Stage, Steps, Uniform
+from lcbook.experiments.spec import Run, Spec, columns, grid
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
 from lcbook.models.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
 from lcbook.tasks.recall import MQAR, KeyValueRecall
+from tests.asking import recall_rows
 from tests.processes import awaited, group
 
 TINY = Spec(
@@ -218,7 +221,9 @@ def test_best_names_a_column_that_is_missing():
 
 
 def test_the_frame_has_one_row_a_run_probe_and_length():
-    frame = sweep(tiny(), probes=[Probe("squeezed", (32,), 7, position=RoPE(scaling=Linear(2.0)))])
+    frame = sweep(
+        tiny(), probes=[Probe(Recall((32,), 7), (Reposition(RoPE(scaling=Linear(2.0))),), "squeezed")]
+    )
     assert len(frame) == 4 * 3
     assert frame["probe"].tolist() == ["as trained", "as trained", "squeezed"] * 4
     assert frame["length"].tolist() == [16, 32, 32] * 4
@@ -226,7 +231,6 @@ def test_the_frame_has_one_row_a_run_probe_and_length():
     assert frame["arm"].tolist() == ["none"] * 6 + ["RoPE"] * 6
     assert frame["seed"].tolist() == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
     assert (frame["chance"] == 1 / 3).all()
-    assert frame["text_loss"].isna().all()
     assert not frame["solved"].any()
     assert (frame["updates"] == 3).all()
     assert (frame["gap"] == 0).all()
@@ -243,12 +247,14 @@ def test_the_frame_has_one_row_a_run_probe_and_length():
         "correct",
         "total",
     }
-    wanted |= {"chance", "text_loss", "solved", "updates_to_gate", "seconds_to_gate", "updates", "seconds"}
+    wanted |= {"chance", "solved", "updates_to_gate", "seconds_to_gate", "updates", "seconds"}
     assert wanted | {"train.length", "in_distribution"} <= set(frame.columns)
 
 
 def test_octaves_add_up_to_the_pooled_row():
-    by_gap, pooled = sweep(tiny(), by_gap=True), sweep(tiny())
+    by_gap, pooled = (
+        run(tiny(), name="x", probes=[Probe(Recall((16, 32), 20, by=by))]) for by in (Gap(), Recall().by)
+    )
     assert (by_gap["gap"] > 0).all()
     assert by_gap.groupby(["arm", "seed", "length"]).size().max() > 1
     keys = ["arm", "seed", "length"]
@@ -259,17 +265,20 @@ def test_octaves_add_up_to_the_pooled_row():
 
 def test_a_probe_without_lengths_measures_at_the_training_length():
     runs = grid(TINY, {"train.length": [16, 24]}, seeds=1)
-    assert run(runs, name="x", probes=[Probe(questions=4)])["length"].tolist() == [16, 24]
+    assert run(runs, name="x", probes=[Probe(Recall(questions=4))])["length"].tolist() == [16, 24]
 
 
 def test_probes_leave_the_trained_weights_to_the_next():
+    asked = Recall((16,), 50)
     changed = [
-        Probe("other task", (16,), 50, task=KeyValueRecall(pairs=3, queries=1, keys=5, values=3, filler=7)),
-        Probe("tuned", (16,), 50, tune=TrainSpec(length=16, updates=5, batch=5, lr=0.1)),
-        Probe("moved", (16,), 50, position=ALiBi(2.0)),
+        Probe(
+            dataclasses.replace(asked, task=KeyValueRecall(pairs=3, queries=1, keys=5, values=3, filler=7))
+        ),
+        Probe(asked, (Tune(TrainSpec(length=16, updates=5, batch=5, lr=0.1)),)),
+        Probe(asked, (Reposition(ALiBi(2.0)),)),
     ]
-    last = Probe("last", (16,), 50)
-    frame = run(tiny(1), name="x", probes=[Probe("first", (16,), 50), *changed, last])
+    last = Probe(asked, label="last")
+    frame = run(tiny(1), name="x", probes=[Probe(asked, label="first"), *changed, last])
     first, final = (frame[frame["probe"] == name]["correct"].tolist() for name in ("first", "last"))
     assert first == final
     assert run(tiny(1), name="x", probes=[last])["correct"].tolist() == final
@@ -297,14 +306,12 @@ def test_the_second_call_trains_nothing(monkeypatch, cache):
     pd.testing.assert_frame_equal(sweep(tiny()), first)  # the clocks too
     assert len(trained) == 4
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.*")} == files
-    for options in ({"by_gap": True}, {"by_gap": False}):
-        pd.testing.assert_frame_equal(sweep(tiny(), **options), sweep(tiny(), **options))
 
 
 def test_missing_values_are_the_same_from_the_cache():
-    first, again = sweep(tiny(1), by_gap=True), sweep(tiny(1), by_gap=True)
+    first, again = sweep(tiny(1)), sweep(tiny(1))
     pd.testing.assert_frame_equal(first, again)
-    assert first["text_loss"].dtype == again["text_loss"].dtype == float
+    assert first["depth"].dtype == again["depth"].dtype == float
     assert first["updates_to_gate"].dtype == again["updates_to_gate"].dtype == float
 
 
@@ -679,7 +686,7 @@ def test_fine_tuning_is_cached_and_leaves_the_run_as_it_was(monkeypatch, cache):
         fine_tune(one, BRIEF, seed=7),
         fine_tune(one, dataclasses.replace(BRIEF, lr=2e-2)),
         fine_tune(one, BRIEF, task=dataclasses.replace(TINY.task, depth=0.5)),
-        fine_tune(tiny([5], {})[0], BRIEF, seed=experiment.TUNE_SEED),
+        fine_tune(tiny([5], {})[0], BRIEF, seed=TUNE_SEED),
     ]
     states = [after, *(model.state_dict() for model, _ in others)]
     assert len({state["embedding.weight"].numpy().tobytes() for state in states}) == 5
@@ -690,7 +697,7 @@ def test_fine_tuning_is_cached_and_leaves_the_run_as_it_was(monkeypatch, cache):
 def test_fine_tuning_is_what_a_probe_does():
     (one,) = tiny(1, {})
     task = dataclasses.replace(TINY.task, depths=(0.5, 0.5))
-    frame = run([one], name="x", probes=[Probe("tuned", (16, 24), 90, tune=BRIEF, task=task)])
+    frame = run([one], name="x", probes=[Probe(Recall((16, 24), 90, task), (Tune(BRIEF),))])
     model, _ = fine_tune(one, BRIEF, task=task)
     for row in frame.itertuples():
         found = recall_rows(model, task, row.length, 90, seed=one.seed)
@@ -725,7 +732,7 @@ def test_a_solved_run_says_when(monkeypatch):
 
 def test_measure_gives_plain_rows():
     (one,) = grid(TINY, {"model.position": [Sinusoidal()]}, seeds=[7])
-    rows = measure(one, [Probe(lengths=(16,), questions=4)])
+    rows = measure(one, [Probe(Recall((16,), 4))])
     assert sum(row["total"] for row in rows) == 4
     assert {(row["arm"], row["seed"], row["probe"]) for row in rows} == {("sinusoidal", 7, "as trained")}
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 import lcbook as lc
+from lcbook.experiments.changes import Ablate
+from lcbook.experiments.measures import HeadLooks, Pairs, Recall
 from lcbook.models.mixers import DeltaRule, Softmax
 from lcbook.tasks.recall import KeyValueRecall
+from tests.asking import after
 
 
 @pytest.fixture(autouse=True)
@@ -33,29 +36,32 @@ def test_a_mixer_names_its_arm_and_its_columns():
 
 def test_a_probe_asks_with_another_number_of_pairs():
     runs = lc.grid(TINY, {"model.layers": [2]}, seeds=1)
-    probes = [lc.Probe(str(n), (20,), 6, pairs=n) for n in (1, 5)]
-    table = lc.run(runs, name="loads", probes=probes).set_index("probe")
+    probes = [lc.Probe(Recall((20,), 6, Pairs(n))) for n in (1, 5)]
+    table = lc.run(runs, name="loads", probes=probes).set_index("asked.pairs")
     # One pair leaves one question a sequence, so six answers take six sequences; with five pairs two are asked.
-    assert table["total"].to_dict() == {"1": 6, "5": 6}
-    with pytest.raises(ValueError, match="pairs is -1; allowed is 0"):
-        lc.Probe(pairs=-1)
+    assert table["total"].to_dict() == {1: 6, 5: 6}
     with pytest.raises(
         ValueError, match="length"
     ):  # thirteen pairs would not fit, nor eleven keys serve them
-        lc.run(runs, name="too many", probes=[lc.Probe("9", (20,), 6, pairs=9)])
+        lc.run(runs, name="too many", probes=[lc.Probe(Recall((20,), 6, Pairs(9)))])
 
 
 def test_a_silenced_head_changes_answers_and_tells_what_it_looks_at():
     runs = lc.grid(TINY, {"model.layers": [2]}, seeds=1)
     probes = [
-        lc.Probe(questions=64),
-        *(lc.Probe(f"{i}{j}", questions=64, ablate=(i, j)) for i in (0, 1) for j in (0, 1)),
+        lc.Probe(Recall(questions=64)),
+        *(
+            lc.Probe(HeadLooks(questions=64, layer=i, head=j), (Ablate(i, j),))
+            for i in (0, 1)
+            for j in (0, 1)
+        ),
     ]
     table = lc.run(runs, name="heads", probes=probes).set_index("probe")
-    looks = table.loc[["00", "01", "10", "11"], ["previous", "lookup"]]
+    looks = table[table["ablate.head"].notna()][["previous", "lookup"]]
+    assert len(looks) == 4
     assert ((looks > 0) & (looks < 1)).all().all()
     assert looks["previous"].nunique() == 4
     assert table.loc["as trained", ["previous", "lookup"]].isna().all()
     model, _ = lc.trained_model(runs[0])
-    silent = lc.experiments.heads.ablate(model, 1, 0)
+    silent = after(model, Ablate(1, 0))
     assert not silent.layers[1].attention.out.weight[:, :8].any()

@@ -12,15 +12,15 @@ from scipy import stats as distributions
 
 from lcbook import runtime
 from lcbook.attention.patterns import Window
-from lcbook.experiments import streaming
+from lcbook.experiments.changes import Temper
 from lcbook.experiments.heads import attention_maps
-from lcbook.experiments.measures import recall_rows, with_scores
 from lcbook.experiments.streaming import Text, answers, counts_of_kinds, draw, kinds_of
 from lcbook.experiments.train import TrainSpec, train
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import LearnedSink
 from lcbook.models.positions import RoPE
 from lcbook.tasks.recall import Batch, KeyValueRecall
+from tests.asking import after, recall_rows, streamed_rows
 
 TASK = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=7)
 TASKS = {
@@ -131,7 +131,7 @@ def test_a_text_may_be_cut_anywhere(splits):
 
 @pytest.mark.parametrize("normalizer", ["", "softmax", "log-n softmax"])
 def test_scores_changed_after_training_are_streamed_as_well(normalizer):
-    changed = with_scores(model_of(SPECS["grouped"]), temper=1.7, normalizer=normalizer)
+    changed = after(model_of(SPECS["grouped"]), Temper(1.7, normalizer))
     batch, text = drawn(TASK, 61, 5)
     found = torch.stack([one.logits for one in answers(kinds_of(changed), text)])
     with torch.no_grad():
@@ -278,7 +278,7 @@ def test_rows_are_those_of_evaluation(trained):
     model, task = trained
     shares = []
     for length in (64, 2048, 8192):
-        (row,) = streaming.recall_rows(model, task, length, 400, seed=1)
+        (row,) = streamed_rows(model, task, length, 400, seed=1)
         dense = recall_rows(model, task, length, 400, seed=1)
         ours, theirs = row["correct"] / 400, sum(one["correct"] for one in dense) / 400
         assert abs(ours - theirs) < 5 * (0.25 / 400 * 2) ** 0.5 * max(0.3, 2 * (ours * (1 - ours)) ** 0.5)
@@ -302,7 +302,7 @@ def test_rows_worked_by_hand():
         for reply, wanted in zip(answers(kinds_of(model), text), text.batch.answers[0].tolist(), strict=True):
             replies.append(reply)
             right += int(reply.logits.argmax()) == wanted
-    (row,) = streaming.recall_rows(model, task, 61, 10, seed=2)
+    (row,) = streamed_rows(model, task, 61, 10, seed=2)
     assert (row["total"], row["correct"]) == (12, right)
     odds = torch.stack([reply.log_odds for reply in replies])
     head = odds.mean(0).argmax()
@@ -310,7 +310,7 @@ def test_rows_worked_by_hand():
     assert row["weight"] == pytest.approx((odds[:, head].exp() / (1 + odds[:, head].exp())).mean().item())
     for name in ("margin", "variance"):
         assert row[name] == pytest.approx(np.mean([getattr(reply, name)[head].item() for reply in replies]))
-    other = streaming.recall_rows(model, task, 61, 10, seed=3)
+    other = streamed_rows(model, task, 61, 10, seed=3)
     assert other[0]["log_odds"] != row["log_odds"]
 
 
@@ -322,14 +322,14 @@ def test_an_untrained_model_scores_chance():
         with torch.no_grad():  # of the values alone, as a guesser does
             model.embedding.weight[: task.keys] *= 0.1
             model.embedding.weight[task.keys + task.values :] *= 0.1
-        (row,) = streaming.recall_rows(model, task, 512, 300, seed=seed)
+        (row,) = streamed_rows(model, task, 512, 300, seed=seed)
         right, total = right + row["correct"], total + row["total"]
         assert row["weight"] < 0.1
     assert abs(right / total - task.chance) < 5 * (task.chance * (1 - task.chance) / total) ** 0.5
 
 
 def test_a_million_tokens():
-    (row,) = streaming.recall_rows(model_of(SPECS["log-n"]), TASK, 2**20 + 2**18 + 1, 3, seed=0)
+    (row,) = streamed_rows(model_of(SPECS["log-n"]), TASK, 2**20 + 2**18 + 1, 3, seed=0)
     assert row["total"] == 3
     for name in ("weight", "log_odds", "margin", "variance"):
         assert math.isfinite(row[name])
@@ -357,7 +357,7 @@ def test_models_that_cannot_be_streamed_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         kinds_of(model)
     with pytest.raises(ValueError, match=named):
-        streaming.recall_rows(model, TASK, 64, 3, seed=0)
+        streamed_rows(model, TASK, 64, 3, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Traces: the very training that the run has, measured by hand, cached, and bad input."""
+"""Traces: the very training that the run has, measured by hand, and bad input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 import lcbook as lc
-from lcbook import runtime
 from lcbook.experiments.schedules import Stage, Steps
-from lcbook.experiments.trace import trace, traces
+from lcbook.experiments.trace import Trace
 from lcbook.models.positions import RoPE
 
 STEPS = Steps((Stage(16, 0.5), Stage(24, 0.5)))
@@ -30,7 +29,7 @@ def smoke(monkeypatch, tmp_path):
 
 
 def test_the_last_row_is_what_the_trained_model_says():
-    rows = trace(RUN, (16, 24), every=4, sequences=11)
+    rows = Trace((16, 24), 4, 11).rows(lc.trained_model(RUN)[0], SPEC, seed=2)
     assert [row["update"] for row in rows] == [1, 1, 4, 4, 6, 6]
     assert [row["trained_at"] for row in rows] == [16, 16, 24, 24, 24, 24]
     model, _ = lc.trained_model(RUN)
@@ -44,29 +43,15 @@ def test_the_last_row_is_what_the_trained_model_says():
     assert last["correct"] == int((logits.argmax(-1) == answers).sum())
 
 
-def test_rows_come_from_the_cache_and_damaged_ones_are_computed_again(tmp_path):
-    rows = trace(RUN, (16,), every=2, sequences=5)
-    (path,) = (tmp_path / "rows").glob("*.json")
-    changed = path.read_text()
-    path.write_text(changed[: len(changed) // 2])
-    with pytest.warns(UserWarning, match="computed again"):
-        assert trace(RUN, (16,), every=2, sequences=5) == rows
-    before = path.stat().st_mtime_ns
-    assert trace(RUN, (16,), every=2, sequences=5) == rows
-    assert path.stat().st_mtime_ns == before, "read, not computed"
-
-
-def test_traces_are_one_frame_under_their_name():
-    frame = traces([RUN, lc.Run("other", SPEC, 0)], (16, 24), every=6, name="loss by length")
-    assert runtime.session.tables["loss by length"] is frame
+def test_traces_are_rows_of_a_run():
+    frame = lc.run([RUN, lc.Run("other", SPEC, 0)], name="loss", probes=[lc.Probe(Trace((16, 24), 6))])
     assert frame.groupby(["arm", "seed"]).size().to_dict() == {("other", 0): 4, ("steps", 2): 4}
     assert math.isclose(frame["chance"].iloc[0], 1 / 3)
+    assert frame["update"].tolist() == [1, 1, 6, 6] * 2
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match=r"every is 0 and lengths \(16,\); allowed"):
-        trace(RUN, (16,), every=0)
+        Trace((16,), every=0)
     with pytest.raises(ValueError, match=r"every is 2 and lengths \(\); allowed"):
-        trace(RUN, (), every=2)
-    with pytest.raises(ValueError, match="traces 'x' got no runs; allowed is one or more"):
-        traces([], (16,), every=2, name="x")
+        Trace((), every=2)

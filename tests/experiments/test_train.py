@@ -372,7 +372,7 @@ def test_what_does_not_suit_a_schedule_is_named_before_training(position, task, 
     assert all(torch.equal(x, y) for x, y in zip(before, model.parameters(), strict=True))
 
 
-def test_change_position_keeps_what_is_learned():
+def test_reposition_keeps_what_is_learned():
     model = build(replace(SMALL, position=Learned(31)), 5, 0)
     tokens = torch.randint(5, (2, 13))
     expected = model(tokens, torch.arange(2, 15)[None])

@@ -9,12 +9,13 @@ import torch
 
 from lcbook.attention.backends import Tiled
 from lcbook.attention.patterns import TopK, Window
+from lcbook.experiments.changes import ComputeBy, Reposition, Restrict
 from lcbook.experiments.heads import attention_maps
-from lcbook.experiments.measures import with_form, with_pattern, with_position
 from lcbook.models import layers as layers_module
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule, LinearAttention, RecurrentMemory, SegmentRecurrence
 from lcbook.models.positions import ALiBi, Learned, NoPosition, RoPE, Sinusoidal, T5Bias
+from tests.asking import after
 
 SPEC = ModelSpec(layers=2, width=24, heads=6, kv_heads=3, mlp=7, separator=0)
 POSITIONS = [NoPosition(), RoPE(), ALiBi(), T5Bias(buckets=7, max_distance=11), Sinusoidal(), Learned(23)]
@@ -101,7 +102,7 @@ def test_without_separators_in_the_text_nothing_changes():
 
 
 def test_a_copy_keeps_its_documents():
-    model = with_position(model_of(position=RoPE()), ALiBi())
+    model = after(model_of(position=RoPE()), Reposition(ALiBi()))
     torch.testing.assert_close(model(TOKENS), model_of(position=ALiBi())(TOKENS))
 
 
@@ -112,7 +113,7 @@ def test_another_pattern_is_named(pattern):
     ):
         ModelSpec(separator=0, pattern=pattern)
     with pytest.raises(ValueError, match="separator is 0 with"):
-        with_pattern(model_of(), pattern)
+        after(model_of(), Restrict(pattern))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +134,6 @@ def test_a_separator_outside_the_vocabulary_is_named():
 
 
 def test_a_form_that_knows_no_documents_is_named():
-    model = with_form(build(ModelSpec(width=12, separator=0), 11, 0), Tiled(4))
+    model = after(build(ModelSpec(width=12, separator=0), 11, 0), ComputeBy(Tiled(4)))
     with pytest.raises(ValueError, match=r"form is .* for a model with a separator; allowed is None"):
         model(TOKENS)

@@ -10,7 +10,7 @@ import torch
 
 from lcbook.attention.backends import Fused
 from lcbook.attention.patterns import Window
-from lcbook.experiments.measures import with_form, with_pattern, with_position
+from lcbook.experiments.changes import ComputeBy, Reposition, Restrict
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.layers import Attention
 from lcbook.models.mixers import (
@@ -29,6 +29,7 @@ from lcbook.models.mixers import (
     label,
 )
 from lcbook.models.positions import NoPosition, RoPE
+from tests.asking import after
 
 MIXERS = [
     LearnedSink(),
@@ -251,12 +252,12 @@ def test_what_a_mixer_does_not_take_is_refused(mixer):
     """A pattern, an encoding or a form put onto trained weights of another mixer would change nothing, unnoticed."""
     model = model_of(mixer)
     with pytest.raises(ValueError, match=r"pattern is Window\(.*; allowed is Full\(\)"):
-        with_pattern(model, Window(3))
+        after(model, Restrict(Window(3)))
     with pytest.raises(ValueError, match=r"position is RoPE\(.*; allowed is NoPosition\(\)"):
-        with_position(model, RoPE())
+        after(model, Reposition(RoPE()))
     with pytest.raises(ValueError, match=r"form is Fused\(.*; allowed is a model of full softmax attention"):
-        with_form(model, Fused())
-    assert torch.equal(with_position(model, NoPosition())(draw_tokens()), model(draw_tokens()))
+        after(model, ComputeBy(Fused()))
+    assert torch.equal(after(model, Reposition(NoPosition()))(draw_tokens()), model(draw_tokens()))
 
 
 @pytest.mark.parametrize("mixer", [SegmentRecurrence(24), CompressiveMemory(24), RecurrentMemory(24)])

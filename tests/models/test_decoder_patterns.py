@@ -20,12 +20,15 @@ from lcbook.attention.patterns import (
     reach,
     visible,
 )
-from lcbook.experiments.measures import Probe, recall_rows, with_form, with_pattern
-from lcbook.experiments.run import Run, Spec, measure, run
+from lcbook.experiments.changes import ComputeBy, Restrict
+from lcbook.experiments.measures import Agreement, Gap, Probe, Recall
+from lcbook.experiments.run import measure, run
+from lcbook.experiments.spec import Run, Spec
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.positions import ALiBi, RoPE
 from lcbook.tasks.recall import KeyValueRecall
+from tests.asking import after, recall_rows
 
 STATIC = [Window(5), Window(3, 3), Window(4, 1, (0, 6)), Strided(3, 7), Chunked(5), BigBird(3, 2, 1, 1)]
 CONTENT = [TopK(4), TopK(4, 3), TopBlocks(3, 2)]
@@ -115,25 +118,25 @@ def test_seen_are_the_keys_that_count(pattern):
 def test_gaps_in_bins_of_so_many_tokens():
     model = build(ModelSpec(width=12), TASK.vocabulary, 0)
     octaves = recall_rows(model, TASK, 32, 60, seed=1)
-    bins = recall_rows(model, TASK, 32, 60, seed=1, gap_bin=6)
+    bins = recall_rows(model, TASK, 32, 60, seed=1, by=Gap(6))
     assert [row["gap"] for row in bins] == sorted(row["gap"] for row in bins)
     assert all(row["gap"] % 6 == 0 for row in bins)
     for name in ("correct", "total"):
         assert sum(row[name] for row in bins) == sum(row[name] for row in octaves)
     # 6 to 7 and 8 to 11 lie in the bin of 6, and gaps are even here: 6, 8 and 10
-    fine = {row["gap"]: row["total"] for row in recall_rows(model, TASK, 32, 60, seed=1, gap_bin=2)}
+    fine = {row["gap"]: row["total"] for row in recall_rows(model, TASK, 32, 60, seed=1, by=Gap(2))}
     assert next(row["total"] for row in bins if row["gap"] == 6) == fine[6] + fine[8] + fine[10]
 
 
 def test_selected_counts_the_needles_that_are_seen():
     model = build(ModelSpec(width=12, pattern=Window(8)), TASK.vocabulary, 0)
-    rows = recall_rows(model, TASK, 32, 200, seed=1, gap_bin=2)
+    rows = recall_rows(model, TASK, 32, 200, seed=1, by=Gap(2))
     # the value stands one token after the key: at a gap of 8 a window of 8 sees it, and no longer the key
     assert all(row["selected"] == (row["total"] if row["gap"] - 1 < 8 else 0) for row in rows)
     assert all(0 <= row["correct_selected"] <= min(row["correct"], row["selected"]) for row in rows)
     full = recall_rows(build(ModelSpec(width=12), 15, 0), TASK, 32, 4, seed=1)
     assert {"selected", "correct_selected"}.isdisjoint(full[0])
-    everything = recall_rows(with_pattern(model, TopK(32)), TASK, 32, 200, seed=1)
+    everything = recall_rows(after(model, Restrict(TopK(32))), TASK, 32, 200, seed=1)
     assert all(
         row["selected"] == row["total"] and row["correct_selected"] == row["correct"] for row in everything
     )
@@ -141,7 +144,7 @@ def test_selected_counts_the_needles_that_are_seen():
 
 def test_another_pattern_on_the_same_weights():
     model = build(replace(SPEC, full_layers=(1,)), 19, 0)
-    changed = with_pattern(model, Window(3))
+    changed = after(model, Restrict(Window(3)))
     assert changed.spec.pattern == Window(3)
     assert changed.spec.full_layers == ()
     assert model.spec.full_layers == (1,)
@@ -156,7 +159,7 @@ def test_another_pattern_on_the_same_weights():
 def test_exact_forms_give_the_same_logits(form, position):
     model = build(replace(SPEC, position=position, kv_heads=1), 19, 0).double()
     tokens, at = draw_tokens(2, 23), torch.tensor([[3, 22], [9, 0]])
-    other = with_form(model, form)
+    other = after(model, ComputeBy(form))
     torch.testing.assert_close(other(tokens), model(tokens), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(other(tokens, at=at), model(tokens, at=at), rtol=1e-10, atol=1e-12)
 
@@ -165,14 +168,16 @@ def test_exact_forms_give_the_same_logits(form, position):
 def test_a_pattern_computed_sparsely_gives_the_logits_of_its_mask(pattern):
     model = build(SPEC, 19, 0).double()
     tokens = draw_tokens(2, 23)
-    masked = with_pattern(model, pattern)(tokens)
-    torch.testing.assert_close(with_form(model, pattern)(tokens), masked, rtol=1e-9, atol=1e-12)
+    masked = after(model, Restrict(pattern))(tokens)
+    torch.testing.assert_close(after(model, ComputeBy(pattern))(tokens), masked, rtol=1e-9, atol=1e-12)
 
 
 def test_a_form_that_is_not_exact_is_told_apart():
     model = build(SPEC, TASK.vocabulary, 0)
     exact, other = (
-        recall_rows(with_form(model, form), TASK, 32, 8, seed=0, exact=model)[0]["logit_difference"]
+        recall_rows(after(model, ComputeBy(form)), TASK, 32, 8, seed=0, measure=Agreement, before=model)[0][
+            "logit_difference"
+        ]
         for form in (Tiled(8), Linear())
     )
     assert exact < 1e-4 < other
@@ -183,14 +188,17 @@ def test_a_form_that_is_not_exact_is_told_apart():
 )
 def test_forms_refuse_what_they_do_not_compute(changes):
     with pytest.raises(ValueError, match=r"form is Fused.*allowed is a model of full softmax attention"):
-        with_form(build(replace(SPEC, **changes), 19, 0), Fused())
+        after(build(replace(SPEC, **changes), 19, 0), ComputeBy(Fused()))
 
 
 def test_counts_add_up_over_the_gaps_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
     one = Run("arm", Spec(ModelSpec(width=12), TASK, TrainSpec(length=32, updates=2, batch=4)), 0)
-    probe = Probe("linear", (32,), 40, form=Linear())
-    apart, pooled = (run([one], name="x", probes=[probe], by_gap=by_gap) for by_gap in (True, False))
+    asked = Agreement((32,), 40)
+    apart, pooled = (
+        run([one], name="x", probes=[Probe(measure, (ComputeBy(Linear()),))])
+        for measure in (replace(asked, by=Gap()), asked)
+    )
     assert len(pooled) == 1 < len(apart)
     for name in ("correct", "total", "changed"):
         assert pooled[name].item() == apart[name].sum()
@@ -201,9 +209,9 @@ def test_probes_reach_the_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
     run = Run("arm", Spec(ModelSpec(width=12), TASK, TrainSpec(length=32, updates=2, batch=4)), 0)
     probes = [
-        Probe("plain", (32,), 8),
-        Probe("window", (32,), 8, pattern=Window(2)),
-        Probe("tiled", (32,), 8, form=Tiled(8), gap_bin=2),
+        Probe(Recall((32,), 8), label="plain"),
+        Probe(Recall((32,), 8), (Restrict(Window(2)),), "window"),
+        Probe(Agreement((32,), 8, by=Gap(2)), (ComputeBy(Tiled(8)),), "tiled"),
     ]
     rows = measure(run, probes)
     by = {name: [row for row in rows if row["probe"] == name] for name in ("plain", "window", "tiled")}
@@ -212,5 +220,3 @@ def test_probes_reach_the_rows(tmp_path, monkeypatch):
     assert by["tiled"][0]["logit_difference"] < 1e-4
     assert rows[0]["model.pattern"] == "full"
     assert sum(r["correct"] for r in by["plain"]) == sum(r["correct"] for r in by["tiled"])
-    with pytest.raises(ValueError, match=r"gap_bin is -1; allowed is 0"):
-        Probe(gap_bin=-1)
