@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from lcbook.tasks.recall import Batch, KeyValueRecall, Task
 TOKENS_AT_ONCE = 2**17
 
 
+@runtime_checkable
 class Measure(Protocol):
     """What is asked of a model: a frozen dataclass that gives rows. `timed` rows belong to one machine."""
 
@@ -78,7 +79,7 @@ class Gap:
         gap = batch.gap.clamp(min=1)
         return gap // self.width if self.width else gap.double().log2().floor().long()
 
-    def place(self, i: int) -> dict[str, float]:
+    def place(self, i: int) -> dict[str, Any]:
         """Return the lower edge of bin `i`."""
         return {"gap": i * self.width if self.width else 2**i, "depth": math.nan}
 
@@ -97,7 +98,7 @@ class Depth:
         """Return the bin of each answer, [b a]."""
         return (batch.at - batch.gap) * self.bins // batch.at[:, :1]
 
-    def place(self, i: int) -> dict[str, float]:
+    def place(self, i: int) -> dict[str, Any]:
         """Return the middle of bin `i`."""
         return {"gap": 0, "depth": (i + 0.5) / self.bins}
 
@@ -110,7 +111,7 @@ class Together:
         """Return the bin of each answer, [b a]."""
         return torch.zeros_like(batch.gap)
 
-    def place(self, i: int) -> dict[str, float]:
+    def place(self, i: int) -> dict[str, Any]:
         """Return no place in particular."""
         return {"gap": 0, "depth": math.nan}
 

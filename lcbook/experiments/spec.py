@@ -107,7 +107,7 @@ def grid(
 
 
 def columns(spec: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a spec as dotted columns; what has a label gives it and, below, its fields; names in a tuple are joined."""
+    """Return a spec as dotted columns: what has a label gives it and, below, its fields."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(spec):
         value, name = getattr(spec, field.name), prefix + field.name
