@@ -6,6 +6,8 @@ python -m lcbook chapters | run 01 --scale smoke | claims | bench recall | recal
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from lcbook import page, references, runtime
 from lcbook.evaluation import bench, command
@@ -86,6 +89,37 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"wrote {references.save_reference(session.chapter, session.tables, stored, seconds)}")
 
 
+def replayed_designs(path: Path, tables: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Return the digests of the tables that a chapter would make at the scale in force; nothing is trained or timed.
+
+    `tables` stand in for those that are made. A cell that needs more than a table is left out.
+    """
+    matplotlib.use("agg")
+    runtime.session = runtime.Session(replayed=tables)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(_cells(path)):
+        if cell["cell_type"] == "code" and not (NOT_RUN | {"claim"}) & set(cell["metadata"].get("tags", [])):
+            code = compile("".join(cell["source"]), f"{path.name} cell {number}", "exec")
+            with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+                exec(code, namespace)
+    designs, runtime.session = runtime.session.designs, runtime.Session()
+    return designs
+
+
+def _designs(arguments: argparse.Namespace) -> int:
+    """Store the digests of a chapter's tables at every scale in its committed runs; 1 if a table has none."""
+    path, missing = find_chapter(arguments.chapter), []
+    for run in references.references(path.stem):
+        for scale in runtime.SCALES:
+            os.environ["LCBOOK_SCALE"] = scale
+            found = replayed_designs(path, run.tables)
+            references.save_designs(path.stem, run.device, scale, found)
+            missing += [f"{run.device}, {scale}: {name}" for name in run.tables if name not in found]
+    for line in missing:
+        print(f"no design for {line}", file=sys.stderr)
+    return 1 if missing else 0
+
+
 def _claims(_: argparse.Namespace) -> None:
     frame = page.ledger().frame
     print(
@@ -115,6 +149,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scale", help=f"{', '.join(runtime.SCALES)}; LCBOOK_SCALE or the device decides if not given"
     )
     running.set_defaults(do=_run)
+    designing = commands.add_parser(
+        "designs", help="store in a chapter's committed runs what its tables are made of, without running it"
+    )
+    designing.add_argument("chapter", help="its number or name, such as 01")
+    designing.set_defaults(do=_designs)
     commands.add_parser("claims", help="print the ledger of claims").set_defaults(do=_claims)
     timing = commands.add_parser("bench", help="time training on a published setting")
     timing.add_argument("what", choices=["recall"], help="multi-query recall to 99 percent")

@@ -109,9 +109,7 @@ def file(name: str, compute: Callable[[], pd.DataFrame], *of: Any) -> pd.DataFra
     `of` are the values that determine it (dataclasses, containers, numbers): where they change, a committed table of
     this name is stale. Raises ValueError for a value that has no plain form, before anything is computed.
     """
-    design, table = store.digest("file", name, *of), compute()
-    runtime.session.designs[name], runtime.session.tables[name] = design, table
-    return table
+    return runtime.session.file(name, store.digest("file", name, *of), compute)
 
 
 def fullest(name: str, live: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -35,18 +36,18 @@ class Session:
 
     chapter: str = ""
     started: float = field(default_factory=time.perf_counter)
-    tables: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     designs: dict[str, str] = field(default_factory=dict)
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
-    replayed: dict[str, Any] | None = None
+    replayed: dict[str, pd.DataFrame] | None = None
 
-    def file(self, name: str, design: str, make: Callable[[], Any]) -> Any:
-        """File the table that `make` gives (a frame) as `name`, with the digest of what determines it; return it.
+    def file(self, name: str, design: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """File the table that `make` gives as `name`, with the digest of what determines it, and return it.
 
-        In a replay the table is the committed one, and nothing is made.
+        In a replay the table is the committed one, empty if there is none, and nothing is made.
         """
-        table = make() if self.replayed is None or name not in self.replayed else self.replayed[name].copy()
+        table = make() if self.replayed is None else self.replayed.get(name, pd.DataFrame()).copy()
         table.attrs["design"] = design
         self.designs[name], self.tables[name] = design, table
         return table
@@ -199,7 +200,7 @@ def cache_dir() -> Path:
 def setup(chapter: str) -> None:
     """Begin a chapter: start its clock, forget earlier tables, and print device, scale and time budget."""
     global session
-    session = Session(chapter)
+    session = Session(chapter, replayed=session.replayed)
     torch.set_num_threads(cores())
     torch.set_float32_matmul_precision("highest")
     minutes = BUDGET_SECONDS[scale()] / 60

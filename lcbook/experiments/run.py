@@ -76,6 +76,8 @@ def fine_tune(
 
 def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -> tuple[Decoder, Trained]:
     """Return the model cached as `key`, else the one that `start` gives, trained by `spec`."""
+    if runtime.session.replayed is not None:
+        raise ValueError(f"replay of {runtime.session.chapter!r} asks for a model; allowed are tables.")
     folder = runtime.cache_dir() / "weights"
     paths = [folder / f"{key}{end}" for end in (".json", ".safetensors")]
     try:

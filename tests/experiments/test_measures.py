@@ -322,9 +322,9 @@ def test_changes_are_made_in_the_order_given_on_one_copy(monkeypatch):
     )
     assert changed(model, (), task=RECALL, seed=5) is model
     copies, real = [], copy.deepcopy
-    monkeypatch.setattr(copy, "deepcopy", lambda x: copies.append(x) or real(x))
+    monkeypatch.setattr(copy, "deepcopy", lambda x, *more: copies.append(x) or real(x, *more))
     changed(model, (Reposition(ALiBi()), Temper(2.0), Ablate(1, 0)), task=RECALL, seed=5)
-    assert len(copies) == 1
+    assert sum(isinstance(one, Decoder) for one in copies) == 1
 
 
 def test_the_parts_of_a_probe_are_columns():
