@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from lcbook import runtime
-from lcbook.attention import backends, patterns
 from lcbook.attention.backends import Form
-from lcbook.attention.patterns import Pattern
+from lcbook.attention.normalizers import AnyNormalizer
+from lcbook.attention.patterns import AnyPattern
 from lcbook.experiments.train import TrainSpec, train
-from lcbook.models import positions, surgery
+from lcbook.formats import label
+from lcbook.models import surgery
 from lcbook.models.decoder import Decoder
-from lcbook.models.positions import Position
+from lcbook.models.positions import AnyPosition
 from lcbook.tasks.recall import Task
 
 TUNE_SEED = 1_000_000  # added to a run's seed where its model is trained further
@@ -25,22 +26,22 @@ TUNE_SEED = 1_000_000  # added to a run's seed where its model is trained furthe
 class Reposition:
     """Another position encoding on the same weights; a learned one keeps its parameters."""
 
-    position: Position
+    position: AnyPosition
 
     @property
     def label(self) -> str:
-        return positions.label(self.position)
+        return label(self.position)
 
 
 @dataclass(frozen=True)
 class Restrict:
     """Every layer sees the keys that `pattern` shows, and no others."""
 
-    pattern: Pattern
+    pattern: AnyPattern
 
     @property
     def label(self) -> str:
-        return patterns.label(self.pattern)
+        return label(self.pattern)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Temper:
     """
 
     factor: float | int = 1.0
-    normalizer: str = ""
+    normalizer: AnyNormalizer = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < math.inf:
@@ -59,7 +60,7 @@ class Temper:
 
     @property
     def label(self) -> str:
-        return f"scores x {self.factor:g}" + (f", {self.normalizer}" if self.normalizer else "")
+        return f"scores x {self.factor:g}" + (f", {label(self.normalizer)}" if self.normalizer else "")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class ComputeBy:
 
     @property
     def label(self) -> str:
-        return backends.label(self.backend)
+        return label(self.backend)
 
 
 @dataclass(frozen=True)

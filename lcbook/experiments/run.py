@@ -20,7 +20,7 @@ from lcbook.experiments.measures import Probe, Recall
 from lcbook.experiments.spec import Run, Spec, columns
 from lcbook.experiments.train import GATE, Trained, TrainSpec, train
 from lcbook.models.decoder import Decoder, build
-from lcbook.store import DamagedFileError, cached_rows, digest, load_json, save_json, store
+from lcbook.store import DamagedFileError, cached_rows, digest, load_keyed, save_keyed, store
 from lcbook.tasks.recall import Task
 
 CHECKPOINT_SECONDS = 30.0  # a training that takes longer leaves a checkpoint this often
@@ -81,9 +81,9 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
     folder = runtime.cache_dir() / "weights"
     paths = [folder / f"{key}{end}" for end in (".json", ".safetensors")]
     try:
-        record = load_json(paths[0])
+        record = load_keyed(paths[0])
         model, _ = load(paths[1], spec)
-        return model.to(runtime.device()), Trained(**{**record, "recalls": tuple(record["recalls"])})
+        return model.to(runtime.device()), _read(record, paths[0])
     except OSError:
         pass  # not there, or in a place that cannot be read: `store` tells of it
     except DamagedFileError as error:
@@ -99,9 +99,17 @@ def _trained(key: str, start: Callable[[], Decoder], spec: Spec, *, seed: int) -
             checkpoint.unlink()
             trained = train(model, spec.task, spec.train, **options)
     store(lambda: save(paths[1], model, spec))
-    store(lambda: save_json(paths[0], dataclasses.asdict(trained)))
+    store(lambda: save_keyed(paths[0], dataclasses.asdict(trained)))
     store(lambda: checkpoint.unlink(missing_ok=True))
     return model, trained
+
+
+def _read(record: dict[str, Any], path: Path) -> Trained:
+    """Return a training's record. Raises DamagedFileError for another kind of record."""
+    try:
+        return Trained(**{**record, "recalls": tuple(record["recalls"])})
+    except (TypeError, KeyError) as error:
+        raise DamagedFileError(f"{path} is no record of a training ({error}).") from error
 
 
 def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:

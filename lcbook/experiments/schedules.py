@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, assert_never, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, assert_never, runtime_checkable
 
 import torch
 
@@ -25,11 +25,14 @@ GRAIN = 8  # lengths that change are multiples of this
 class Fixed:
     """Every update at the training length."""
 
+    label: ClassVar[str] = "fixed"
+
 
 @dataclass(frozen=True)
 class Uniform:
     """For each update a multiple of 8 from `shortest` up to the training length, each equally likely."""
 
+    label: ClassVar[str] = "uniform"
     shortest: int
 
 
@@ -37,6 +40,7 @@ class Uniform:
 class LogUniform:
     """As Uniform, with the logarithm of the length drawn uniformly: each octave is about equally likely."""
 
+    label: ClassVar[str] = "log-uniform"
     shortest: int
 
 
@@ -56,6 +60,7 @@ class Stage:
 class Steps:
     """Progressive extension: stages from short to long, the last at the training length, shares that sum to 1."""
 
+    label: ClassVar[str] = "steps"
     stages: tuple[Stage, ...]
 
 
@@ -66,6 +71,7 @@ class Linear:
     Source: the linear schedule of SkyLadder, Zhu et al. 2503.15450.
     """
 
+    label: ClassVar[str] = "linear"
     shortest: int
 
 
@@ -103,23 +109,6 @@ class Budget(Protocol):
     def lengths(self) -> Lengths:
         """The schedule."""
         ...
-
-
-def label(lengths: Lengths) -> str:
-    """Return what figures and tables call a schedule, for example "log-uniform"."""
-    match lengths:
-        case Fixed():
-            return "fixed"
-        case Uniform():
-            return "uniform"
-        case LogUniform():
-            return "log-uniform"
-        case Steps():
-            return "steps"
-        case Linear():
-            return "linear"
-        case _:
-            assert_never(lengths)
 
 
 def shortest(lengths: Lengths, length: int) -> int:

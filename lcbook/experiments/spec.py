@@ -8,15 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lcbook.attention.patterns import Pattern
-from lcbook.attention.patterns import label as pattern_label
-from lcbook.experiments import schedules
-from lcbook.experiments.schedules import Lengths
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
-from lcbook.models.mixers import Mixer
-from lcbook.models.mixers import label as mixer_label
-from lcbook.models.positions import Position, label
 from lcbook.tasks.recall import KeyValueRecall, Task
 
 
@@ -49,15 +42,8 @@ def _replace(spec: Any, path: str, value: Any) -> Any:
 
 def _label(value: Any) -> str:
     """Return the label of what has one, else ""."""
-    if isinstance(value, Position):
-        return label(value)
-    if isinstance(value, Pattern):
-        return pattern_label(value)
-    if isinstance(value, Mixer):
-        return mixer_label(value)
-    if isinstance(value, Lengths):
-        return schedules.label(value)
-    return ""
+    said = getattr(value, "label", "")
+    return said if isinstance(said, str) else ""
 
 
 def _arm(path: str, value: Any) -> str:

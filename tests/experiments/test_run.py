@@ -742,3 +742,21 @@ def test_arms_of_one_name_and_seeds_given_twice_are_refused():
         grid(Spec(), {"model.position": [RoPE(10.0), RoPE(1000.0)]}, seeds=1)
     with pytest.raises(ValueError, match="each seed once"):
         grid(Spec(), {}, seeds=[0, 1, 0])
+
+
+def test_another_record_in_a_trainings_place_is_trained_again(cache):
+    (one,) = tiny(1, {})
+    _, told = trained_model(one)
+    (path,) = (cache / "weights").glob("*.json")
+    for body in ({"key": path.stem, "nothing": 1}, {"key": "another's", **dataclasses.asdict(told)}):
+        store.save_json(path, body)
+        with pytest.warns(UserWarning, match="trained again"):
+            assert trained_model(one)[1].updates == told.updates
+
+
+def test_another_spec_makes_another_design():
+    (one,) = tiny(1, {})
+    wider = Run(one.arm, dataclasses.replace(one.spec, model=ModelSpec(width=22)), one.seed)
+    designs = [sweep([run]).attrs["design"] for run in (one, one, wider)]
+    assert designs[0] == designs[1] != designs[2]
+    assert runtime.session.designs["test"] == designs[2]

@@ -157,7 +157,7 @@ def test_linear_lengths_grow_evenly_from_the_shortest_to_the_target():
 
 def test_names_on_figures():
     kinds = [Fixed(), Uniform(8), LogUniform(8), Steps((Stage(8, 1.0),)), Linear(8)]
-    assert [schedules.label(one) for one in kinds] == ["fixed", "uniform", "log-uniform", "steps", "linear"]
+    assert [one.label for one in kinds] == ["fixed", "uniform", "log-uniform", "steps", "linear"]
     assert [schedules.shortest(one, 96) for one in kinds] == [96, 8, 8, 8, 8]
 
 
