@@ -1,8 +1,7 @@
 """Sphinx extension: no page of the built book asks another host for anything, and all of them work from disk.
 
 MathJax is copied from the package `sphinx-mathjax-offline`. Thebe, which loads from a CDN on every page, is
-left out, and so is the state of widgets, which need a kernel. The search page fetches no summaries where it is
-opened from disk, since browsers forbid it there.
+left out. The search page fetches no summaries where it is opened from disk, since browsers forbid it there.
 """
 
 from __future__ import annotations
@@ -42,21 +41,20 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             shutil.copy2(source / part, target / part)
 
 
-def drop_kernels(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Leave thebe's scripts and style sheets, and the state of widgets, out of a page."""
+def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Leave thebe's scripts and style sheets out of a page."""
     for files in ("script_files", "css_files"):
-        context[files] = [file for file in context[files] if not _needs_kernel(file)]
+        context[files] = [file for file in context[files] if not _is_thebe(file)]
 
 
-def _needs_kernel(file: Any) -> bool:
-    attributes = getattr(file, "attributes", {})
-    text = f"{getattr(file, 'filename', file)} {attributes}".lower()
-    return "thebe" in text or attributes.get("type") == "application/vnd.jupyter.widget-state+json"
+def _is_thebe(file: Any) -> bool:
+    text = f"{getattr(file, 'filename', file)} {getattr(file, 'attributes', '')}"
+    return "thebe" in text.lower()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.add_js_file(None, body=NO_SUMMARY_FROM_DISK, priority=900)
-    app.connect("html-page-context", drop_kernels, priority=900)
+    app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

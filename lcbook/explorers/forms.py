@@ -26,6 +26,7 @@ from lcbook.explorers.fragment import JS
 from lcbook.formats import percent
 from lcbook.models import surgery
 from lcbook.models.decoder import Decoder
+from lcbook.models.positions import draw_positions
 from lcbook.tasks.recall import KeyValueRecall
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -156,11 +157,11 @@ def recall_form(models: Mapping[str, Decoder], task: KeyValueRecall, start: int,
 
     def answer(values: Mapping[str, Any]) -> str:
         tokens = _laid_out(_pairs(values["pairs"], task), values["asked"].strip(), values["gap"], task)
-        model = models[values["model"]]
         words = [_name(token, task) for token in tokens.tolist()]
-        rows = attention_maps(model, _to(model, tokens)[None])[-1][0, :, -1].cpu()
-        said = _verdict(_probabilities(model, tokens), words[LEAD + 1], words[LEAD], task)
-        looks = [_strip(f"Head {h + 1}", words, row, (LEAD, LEAD + 1)) for h, row in enumerate(rows)]
+        probabilities, maps = _read(models[values["model"]], tokens)
+        said = _verdict(probabilities, words[LEAD + 1], words[LEAD], task)
+        rows = enumerate(maps[-1][:, -1])
+        looks = [_strip(f"Head {h + 1}", words, row, (LEAD, LEAD + 1)) for h, row in rows]
         return f"{said}{''.join(looks)}"
 
     return Form("A form: pairs to type, a needle to move, and the answer of a trained model.", fields, answer)
@@ -188,12 +189,12 @@ def heads_form(model: Decoder, task: KeyValueRecall, longest: int = 64) -> Form:
         for name, (layer, head) in heads.items():
             if values[name]:
                 surgery.ablate(changed, layer, head)
-        maps = attention_maps(changed, _to(model, tokens)[None])
-        said = _verdict(_probabilities(changed, tokens), words[needle[1]] if needle else "", words[-1], task)
+        probabilities, maps = _read(changed, tokens)
+        said = _verdict(probabilities, words[needle[1]] if needle else "", words[-1], task)
         for name, (layer, head) in heads.items():
             at = needle[1] if needle and layer < model.spec.layers - 1 else len(words) - 1
             title = f"{name.capitalize()}{', silenced' * values[name]}, from {words[at]}"
-            said += _strip(title, words[: at + 1], maps[layer][0, head, at, : at + 1].cpu(), needle)
+            said += _strip(title, words[: at + 1], maps[layer][head, at, : at + 1], needle)
         return said
 
     return Form("A form: a text to type, heads to silence, and the model's answer.", fields, answer)
@@ -308,15 +309,17 @@ def _typed(text: str, task: KeyValueRecall, longest: int) -> Int[Tensor, " s"]:
 # What the model answers --------------------------------------------------------------------------------------
 
 
-def _to(model: Decoder, tokens: Tensor) -> Tensor:
-    return tokens.to(model.embedding.weight.device)
-
-
 @torch.no_grad()
-def _probabilities(model: Decoder, tokens: Int[Tensor, " s"]) -> Float[Tensor, " v"]:
-    """Return the probabilities of the token after the last one."""
-    last = torch.tensor([[len(tokens) - 1]])
-    return model(_to(model, tokens)[None], None, _to(model, last))[0, 0].softmax(0).cpu()
+def _read(
+    model: Decoder, tokens: Int[Tensor, " s"]
+) -> tuple[Float[Tensor, " v"], list[Float[Tensor, "h s s"]]]:
+    """Return the probabilities of the token after the last one, and the attention maps of each layer."""
+    device = model.embedding.weight.device
+    text, last = tokens[None].to(device), torch.tensor([[len(tokens) - 1]], device=device)
+    generator = torch.Generator().manual_seed(SEED)
+    positions = draw_positions(model.spec.position, 1, len(tokens), generator, device)
+    maps = attention_maps(model, text, positions)
+    return model(text, positions, last)[0, 0].softmax(0).cpu(), [one[0].cpu() for one in maps]
 
 
 def _verdict(probabilities: Float[Tensor, " v"], wanted: str, asked: str, task: KeyValueRecall) -> str:

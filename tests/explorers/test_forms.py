@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
 from lcbook.experiments import streaming
 from lcbook.experiments.heads import attention_maps
 from lcbook.explorers.forms import RUN, VIEW, Form, dilution_form, heads_form, recall_form
 from lcbook.models.decoder import Decoder, ModelSpec, build
-from lcbook.models.positions import Learned, RoPE
+from lcbook.models.positions import Learned, Randomized, RoPE, Sinusoidal, draw_positions
 from lcbook.tasks.recall import KeyValueRecall
-from tests.fragments import Reader, Shown, chromium
+from tests.fragments import Reader, Shown
 
 # Tokens: keys 0 to 15, values 16 to 31, and one token of filler, 32.
 TASK = KeyValueRecall(pairs=4, queries=2, keys=16, values=16, filler=1)
@@ -68,10 +69,10 @@ def bars(text: str) -> list[tuple[str, float]]:
     return [(word, float(weight)) for word, weight in re.findall(r"</i>([^<]*)<br>([\d.]+)<", text)]
 
 
-def likeliest(model: Decoder, tokens: list[int]) -> tuple[str, float]:
+def likeliest(model: Decoder, tokens: list[int], positions: Any = None) -> tuple[str, float]:
     """The answer to the last token, and its probability, from a forward pass over all places."""
     with torch.no_grad():
-        best = model(torch.tensor([tokens]))[0, -1].softmax(0).max(0)
+        best = model(torch.tensor([tokens]), positions)[0, -1].softmax(0).max(0)
     token = int(best.indices)
     return ("filler" if token == 32 else f"k{token}" if token < 16 else f"v{token - 16}"), float(best.values)
 
@@ -119,20 +120,24 @@ def test_right_and_wrong() -> None:
 
 
 def test_recall_moves_the_needle() -> None:
-    models = {"RoPE": plain(position=RoPE()), "none": plain(3)}
+    drawn = Randomized(Sinusoidal(), 64)
+    models = {"RoPE": plain(position=RoPE()), "none": plain(3), "randomized": plain(position=drawn)}
     view = recall_form(models, TASK, 24, 128).view()
     model, pairs, asked, gap, answer = view.children
     pairs.value, asked.value = "k5 v1 k7 v3", "k7"
-    for name, index in (("RoPE", 0), ("RoPE", 1), ("none", 1)):
+    for name, index in (("RoPE", 0), ("RoPE", 1), ("none", 1), ("randomized", 0)):
         model.value, gap.index = name, index
         back = (16, 24)[index]
         # Eight fillers, the pair asked for, the other half way to the question.
         other = 8 + 2 * (back // 4)
         tokens = [32] * (8 + back) + [7]
         tokens[8:10], tokens[other : other + 2] = [7, 16 + 3], [5, 16 + 1]
-        word, share = likeliest(models[name], tokens)
+        generator = torch.Generator().manual_seed(0)
+        positions = draw_positions(models[name].spec.position, 1, len(tokens), generator, torch.device("cpu"))
+        assert (positions.diff() == 1).all() == (name != "randomized")
+        word, share = likeliest(models[name], tokens, positions)
         assert answered(answer.value) == (word, pytest.approx(share, abs=6e-3))
-        weights = attention_maps(models[name], torch.tensor([tokens]))[0][0, :, -1]
+        weights = attention_maps(models[name], torch.tensor([tokens]), positions)[0][0, :, -1]
         heads = bars(answer.value)
         assert [word for word, _ in heads[:3]] == ["· × 8", "k7", "v3"]
         assert heads[2][1] == pytest.approx(float(weights[0, 9]), abs=6e-3)
@@ -229,13 +234,10 @@ def test_bad_forms() -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_stills_on_a_narrow_page(tmp_path: Path, theme: str) -> None:
+def test_stills_on_a_narrow_page(browser: Browser, tmp_path: Path, theme: str) -> None:
     body = "".join(form.still() for form in forms().values())
     view = {"width": 390, "height": 800}
-    with (
-        chromium() as browser,
-        Shown(browser, tmp_path / "forms.html", body, viewport=view, color_scheme=theme) as shown,
-    ):
+    with Shown(browser, tmp_path / "forms.html", body, viewport=view, color_scheme=theme) as shown:
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert shown.page.locator(".lc-strip").count() == 2 + 4 + 1
         assert [v["id"] for v in Axe().run(shown.page).response["violations"]] == []
