@@ -172,6 +172,7 @@ def test_imports_where_the_system_has_neither_resource_nor_fcntl():
     code = (
         "import sys; sys.modules['resource'] = sys.modules['fcntl'] = None; import lcbook.cli;"
         "from lcbook import references;"
+        "assert 'torch._dynamo' not in sys.modules, 'the compiler takes a second to import';"
         "print(references.provenance(0)['peak_memory_mib'])"
     )
     root = Path(__file__).resolve().parent.parent

@@ -109,7 +109,7 @@ class ModelSpec:
 def _check_position(position: AnyPosition, width: int, heads: int) -> None:
     """Raise ValueError for what is no position encoding, or none for this width and number of heads."""
     if isinstance(position, Position):
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):
             PositionEncoding(position, width=width, heads=heads, head_dim=width // heads)
     elif is_own(position, "add", "rotate", "bias"):
         try_position(position, width, heads)
