@@ -12,6 +12,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 
 from lcbook.llm import huggingface
 from lcbook.llm.huggingface import HuggingFace
@@ -43,9 +51,6 @@ STARTS = ("<|user|>", "<|assistant|>")
 
 def tokenizer(*, start=False, template=None):
     """Byte-level pairs as in GPT-2, learned from prose; `start` puts a token before each text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -68,8 +73,6 @@ def tokenizer(*, start=False, template=None):
 
 def save(folder, kind="llama", *, seed=0, ends=0, **options):
     """Write a random model of `kind` with its tokenizer; weights large enough that replies vary."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     made = tokenizer(**options)
     name = "llama" if kind == "dynamic" else kind
     ids = {"bos_token_id": 1, "eos_token_id": ends, "pad_token_id": 0}
@@ -136,15 +139,25 @@ def answered(model, prompts, max_tokens=7):
     return [replies[i] for i in range(len(prompts))]
 
 
+def says(model, *tokens):
+    """Make a model say these tokens one after the other."""
+    told = [token.replace(" ", "Ġ").replace("\n", "Ċ") for token in tokens]
+    script = iter(model._tokenizer.convert_tokens_to_ids(told))
+
+    def say(_, __, out):
+        out.logits[0, -1, next(script)] = 1e6
+
+    model._model.register_forward_hook(say)
+
+
 def tree(model, prompts):
     """How many tokens have to be computed at least: the distinct beginnings of the prompts."""
-    return len({tuple(ids[:n]) for ids in map(model._tokens, prompts) for n in range(1, len(ids) + 1)})
+    told = [model.encode(prompt).ids for prompt in prompts]
+    return len({ids[:n] for ids in told for n in range(1, len(ids) + 1)})
 
 
 def generated(folder, prompts, max_tokens=7):
     """The greedy replies of transformers itself, as texts up to the end token."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     reader = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model.generation_config = GenerationConfig(
@@ -236,22 +249,16 @@ def test_what_is_shared_by_hand(folders):
 )
 def test_a_reply_ends_at_an_end_token_the_limit_or_its_line(folders, one_line, tokens, text, count):
     model = HuggingFace(folders(), one_line=one_line)
-    script = iter(
-        model._tokenizer.convert_tokens_to_ids([t.replace(" ", "Ġ").replace("\n", "Ċ") for t in tokens])
-    )
-
-    def say(_, __, out):
-        out.logits[0, -1, next(script)] = 1e6
-
-    model._model.register_forward_hook(say)
+    says(model, *tokens)
     reply = answered(model, ["The"], 5)[0]
     assert (reply.text, reply.completion_tokens, reply.error) == (text, count, None)
 
 
 def test_every_end_token_of_the_model_counts(folders, tmp_path):
     folder = save(tmp_path, ends=0)
-    first = HuggingFace(folder, one_line=False)
-    token = first._continued(first._tokens("The sailor"), first._fresh(), 1)[0]
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)("The sailor")["input_ids"]
+    token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
     settings = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": [3, token]}))
     reply = answered(HuggingFace(folder, one_line=False), ["The sailor"])[0]
@@ -290,13 +297,15 @@ def test_overhead_is_what_a_prompt_gains(folders, options, chat, overhead):
 
 
 def test_the_chat_template_is_used_where_there_is_one(folders):
-    template = TEMPLATE
-    asked = HuggingFace(folders(template=template))
-    written = asked._tokenizer.decode(asked._tokens("The boat"))
-    assert written == "<|user|>\nThe boat<|end|>\n<|assistant|>\n"
-    plain = HuggingFace(folders(template=template), chat="never")
-    assert plain._tokenizer.decode(plain._tokens("The boat")) == "The boat"
-    assert (asked._one_line, plain._one_line) == (False, True)
+    folder = folders(template=TEMPLATE)
+    written = "<|user|>\nThe boat<|end|>\n<|assistant|>\n"
+    for chat, one_line, read in (("auto", None, written), ("never", False, "The boat")):
+        reply = answered(HuggingFace(folder, chat=chat, one_line=one_line), ["The boat"])[0]
+        assert [reply.text] == generated(folder, [read])
+    for chat, text in (("auto", " the\na"), ("never", "the")):
+        model = HuggingFace(folder, chat=chat)
+        says(model, " the", "\n", "a", "<|end|>")
+        assert answered(model, ["The boat"])[0].text == text, "the first line alone but in a chat"
 
 
 def test_a_prompt_beyond_the_window_is_an_error_and_the_others_are_answered(folders):
