@@ -31,7 +31,7 @@ __all__ = [
     "p_solve", "recall", "slope", "tost", "wilson",
 ]  # fmt: skip
 
-MOST_ROWS = 100_000  # of resampled frames that are made at once
+MOST_ROWS = 10_000  # of resampled frames made at once: more no longer fit a cache
 
 # Resampling over seeds
 
