@@ -9,11 +9,13 @@ import argparse
 import contextlib
 import io
 import json
+import linecache
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import matplotlib
@@ -58,13 +60,19 @@ def title(path: Path) -> str:
     return path.stem
 
 
+def _compiled(source: str, name: str) -> CodeType:
+    """Return the code of a cell, whose text tracebacks and the digest of a reader's own class then find."""
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    return compile(source, name, "exec")
+
+
 def run_chapter(path: Path) -> None:
     """Execute the code cells of a notebook in order, as a reader would, with no Jupyter and no screen."""
     matplotlib.use("agg")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(_cells(path)):
         if cell["cell_type"] == "code" and not NOT_RUN & set(cell["metadata"].get("tags", [])):
-            exec(compile("".join(cell["source"]), f"{path.name} cell {number}", "exec"), namespace)
+            exec(_compiled("".join(cell["source"]), f"{path.name} cell {number}"), namespace)
             plt.close("all")
 
 

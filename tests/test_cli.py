@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -203,6 +205,14 @@ def test_an_error_in_a_cell_names_the_cell(book):
     with pytest.raises(ZeroDivisionError) as failed:
         cli.main(["run", "07"])
     assert any("07_tiny.ipynb cell 1" in str(entry.path) for entry in failed.traceback)
+
+
+def test_a_class_of_a_cell_has_a_source(book):
+    cell = "class Own:\n    def add(self): return 1\nfrom lcbook.store import source\nprint(source(Own))"
+    notebook(book / "chapters" / "07_tiny.ipynb", [("markdown", [], "# T"), ("code", [], cell)])
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        cli.run_chapter(book / "chapters" / "07_tiny.ipynb")
+    assert said.getvalue() == "class Own:\n    def add(self): return 1\n"
 
 
 def test_the_module_is_a_command(book):
