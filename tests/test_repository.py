@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import jaxtyping
 import pytest
 import torch
 
+from lcbook import runtime
 from lcbook.attention.attend import attend
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.spec import ModelSpec
@@ -59,6 +61,17 @@ def test_documents_name_commands_and_files_that_exist(document: str):
     assert commands <= targets
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (ROOT / link).exists(), f"{document} links to {link}"
+
+
+def test_the_code_on_the_page_about_experiments_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "chapters" / "experiments.md").read_text(), re.DOTALL)
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(runtime, "session", runtime.Session())
+    found = runpy.run_path(str(script))
+    assert set(found["steep"]["probe"]) == {"slope 0.1", "slope 1"}
+    assert set(found["logs"]["arm"]) == {"RoPE", "log bias"}
 
 
 def code(text: str) -> list[str]:

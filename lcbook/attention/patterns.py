@@ -1,7 +1,7 @@
 """Which keys a query may see: the attention patterns, each a few numbers and one rule.
 
 A static pattern is a rule on places, `visible(pattern, q_index, k_index)`, in the form that FlexAttention takes as a
-mask as well. A content pattern selects keys by their scores, `select(pattern, scores, mask)`. All are causal.
+mask as well. A content pattern selects keys by their scores, `select(pattern, scores, mask)`. All are causal::
 
     Full   #        Window(3)   #          Strided(2, 3)  #         Chunked(3)  #
            # #                  # #                       # #                   # #
