@@ -21,6 +21,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from lcbook import progress
+
 SCALES = ("smoke", "live", "full", "gpu")
 BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
 
@@ -31,7 +33,7 @@ class Session:
 
     `designs` holds, for each table, a digest of everything that determined it. `resumed` tells that some runs came
     from the cache, so that the time taken is not the time needed. `replayed` are the tables of a committed run that
-    stand in for new ones.
+    stand in for new ones. `clock` is that of an earlier run, `filed` when this one had each table (seconds).
     """
 
     chapter: str = ""
@@ -41,6 +43,17 @@ class Session:
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
     replayed: dict[str, pd.DataFrame] | None = None
+    clock: progress.Clock | None = None
+    filed: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the chapter began."""
+        return time.perf_counter() - self.started
+
+    def words(self, name: str, part: float) -> str:
+        """Return where the chapter stands when `part` (0 to 1) of the table `name` is done, in words."""
+        return self.clock.words(name, part, self.elapsed, cores()) if self.clock else ""
 
     def file(self, name: str, design: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """File the table that `make` gives as `name`, with the digest of what determines it, and return it.
@@ -49,7 +62,7 @@ class Session:
         """
         table = make() if self.replayed is None else self.replayed.get(name, pd.DataFrame()).copy()
         table.attrs["design"] = design
-        self.designs[name], self.tables[name] = design, table
+        self.designs[name], self.tables[name], self.filed[name] = design, table, self.elapsed
         return table
 
 
@@ -170,6 +183,7 @@ def over(
     jobs = workers or (1 if alone else min(cores(), len(items)))
     done: list[Any] = [None] * len(items)
     with tqdm(total=len(items), desc=name, unit="run", mininterval=1.0) as bar:
+        bar.set_postfix_str(session.words(name, 0.0))
         if jobs == 1:
             found: Any = ((i, function(item)) for i, item in enumerate(items))
         else:
@@ -179,6 +193,7 @@ def over(
             )
         for i, result in found:
             done[i] = result
+            bar.set_postfix_str(session.words(name, (bar.n + 1) / len(items)), refresh=False)
             bar.update()
     return done
 
@@ -198,18 +213,21 @@ def cache_dir() -> Path:
 
 
 def setup(chapter: str) -> None:
-    """Begin a chapter: start its clock, forget earlier tables, and print device, scale and time budget."""
+    """Begin a chapter: start its clock, forget earlier tables, and print device, scale and the time it will take."""
     global session
-    session = Session(chapter, replayed=session.replayed)
+    clock = progress.find(chapter, scale(), cache_dir())
+    session = Session(chapter, replayed=session.replayed, clock=clock)
     torch.set_num_threads(cores())
     torch.set_float32_matmul_precision("highest")
-    minutes = BUDGET_SECONDS[scale()] / 60
-    print(
-        f"{chapter}: {device_description()}; scale {scale()}; at most {minutes:.2g} minutes from a cold cache"
-    )
+    budget = BUDGET_SECONDS[scale()]
+    about = f"about {clock.expected(cores()):.0f} s here from a cold cache, " if clock else ""
+    print(f"{chapter}: {device_description()}; scale {scale()}; {about}budget {budget} s")
 
 
 def finish() -> None:
-    """End a chapter: print the time it took beside its budget."""
-    taken = time.perf_counter() - session.started
+    """End a chapter: print the time it took beside its budget, and keep it for the next time's progress bar."""
+    taken = session.elapsed
+    if not session.resumed and session.replayed is None:
+        clock = progress.Clock(session.filed, taken, progress.pace(), cores())
+        progress.keep(clock, session.chapter, scale(), cache_dir())
     print(f"{session.chapter}: {taken:.0f} s of {BUDGET_SECONDS[scale()]} s at scale {scale()}")

@@ -1,0 +1,100 @@
+"""Progress: how far a chapter is, and when it will be done on this machine, told from the times of an earlier run.
+
+The times are those of this machine's last run from a cold cache or, before there is one, those in clocks.json, which
+`make execute` writes. They are words beside a progress bar, and no number of the book.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SHIPPED = Path(__file__).with_name("clocks.json")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a run of a chapter from a cold cache had each table, and its end, in seconds; and where it ran.
+
+    `pace` is the time of a fixed piece of work on one core, `cores` the number of cores.
+    """
+
+    tables: dict[str, float]
+    total: float
+    pace: float
+    cores: int
+
+    def expected(self, cores: int) -> float:
+        """Return about how many seconds the chapter will take here: runs side by side take less on more cores."""
+        return self.total * pace() / self.pace * min(2.0, max(0.5, self.cores / cores))
+
+    def share(self, name: str, part: float) -> float:
+        """Return how much of the chapter is done with `part` (0 to 1) of the table `name`; NaN for another table."""
+        if name not in self.tables:
+            return float("nan")
+        before = max((when for when in self.tables.values() if when < self.tables[name]), default=0.0)
+        return (before + part * (self.tables[name] - before)) / self.total
+
+    def words(self, name: str, part: float, elapsed: float, cores: int) -> str:
+        """Return where a chapter stands after `elapsed` seconds, in words; none for a table that is not of it."""
+        share = self.share(name, part)
+        if not 0 <= share <= 1:
+            return ""
+        known = min(1.0, share / 0.1)  # from a tenth on, this run itself tells its pace
+        whole = (1 - known) * self.expected(cores) + known * elapsed / max(share, 1e-9)
+        return f"chapter {share:.0%}, about {max(whole - elapsed, 0):.0f} s left"
+
+
+@functools.cache
+def pace() -> float:
+    """Return the seconds that this machine takes for a fixed piece of work on one core, the best of five."""
+    threads, x = torch.get_num_threads(), torch.ones(128, 128)
+    torch.set_num_threads(1)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(50):
+            x = (x @ x).softmax(-1)
+        times.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    return min(times)
+
+
+def find(chapter: str, scale: str, cache: Path) -> Clock | None:
+    """Return the clock of a chapter at a scale: this machine's own, else the shipped one, None if there is none."""
+    for path, key in ((cache / "clocks" / f"{chapter}-{scale}.json", ""), (SHIPPED, f"{chapter}-{scale}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            stored = json.loads(path.read_text("utf8"))
+            clock = Clock(**(stored[key] if key else stored))
+            if clock.total > 0 and clock.pace > 0 and clock.cores > 0:
+                return clock
+    return None
+
+
+def keep(clock: Clock, chapter: str, scale: str, cache: Path) -> None:
+    """Store a clock as this machine's own; a folder that cannot be written is left alone."""
+    _write(cache / "clocks" / f"{chapter}-{scale}.json", asdict(clock))
+
+
+def ship(cache: Path) -> None:
+    """Add this machine's clocks to those that are shipped."""
+    shipped = json.loads(SHIPPED.read_text("utf8")) if SHIPPED.exists() else {}
+    for path in sorted((cache / "clocks").glob("*.json")):
+        shipped[path.stem] = json.loads(path.read_text("utf8"))
+    _write(SHIPPED, shipped)
+
+
+def _write(path: Path, body: dict[str, Any]) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(body, indent=1) + "\n", "utf8")
+        part.replace(path)
