@@ -64,6 +64,13 @@ def test_digest_worked_by_hand(monkeypatch):
     assert digest(Sinusoidal(), 3) == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def test_digests_of_the_book_stay():
+    """Weights are cached and committed runs kept under these: what a class is called and holds is part of them."""
+    spec = ModelSpec(position=Randomized(RoPE(scaling=NTK(2.0)), 64), pattern=Window(3, 1, (0,)))
+    kept = (Run("arm", Spec(), 0), "8ee719a0b12dec0c"), (spec, "c591268ab040ef35")
+    assert [digest(value) for value, _ in kept] == [known for _, known in kept]
+
+
 CHANGED = {
     "layers": 2, "width": 28, "heads": 2, "kv_heads": 1, "mlp": 7, "position": RoPE(), "normalizer": "log-n softmax",
     "key_shift": False, "qk_norm": False, "pattern": Window(8), "full_layers": (0,), "mixer": DeltaRule(),
