@@ -17,7 +17,6 @@ from lcbook.attention import exact, patterns
 from lcbook.attention.linear import linear_attention
 from lcbook.attention.patterns import AnyPattern, BigBird, Static, TopBlocks, TopK
 from lcbook.attention.sparse import sparse_attention
-from lcbook.formats import label as label
 
 
 @dataclass(frozen=True)

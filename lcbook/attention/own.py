@@ -24,6 +24,8 @@ from torch import Tensor
 
 from lcbook.store import source
 
+METHODS = ("add", "rotate", "bias", "weights", "mask")
+
 
 @runtime_checkable
 class Own(Protocol):

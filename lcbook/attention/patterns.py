@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lcbook.attention.own import Own, is_own, method, try_mask
-from lcbook.formats import label as label
 
 
 def _require(pattern: object, **least: int) -> None:

@@ -22,8 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lcbook import runtime
-from lcbook.attention.backends import Form, attention_by, label
+from lcbook.attention.backends import Form, attention_by
 from lcbook.attention.costs import AttentionCost, Machine, attention_cost, roofline_seconds
+from lcbook.formats import label
 from lcbook.stats.bootstrap import Number
 from lcbook.store import cached_rows, digest
 

@@ -1,4 +1,4 @@
-"""Heads: what each head of a trained decoder attends to, and what the model does without it.
+"""Heads: what each head of a trained decoder attends to.
 
 The circuit that answers recall in a plain transformer has two heads. In an early layer one attends to the token just
 before, and so writes at each place which token precedes it; in a later layer another attends from a question to the
@@ -7,14 +7,12 @@ token after the key that the question repeats. Source: Olsson et al. 2022, arXiv
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lcbook.models import surgery
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
 from lcbook.tasks.recall import Batch
@@ -41,16 +39,6 @@ def attention_maps(
         for hook in hooks:
             hook.remove()
     return maps
-
-
-def ablate(model: Decoder, layer: int, head: int) -> Decoder:
-    """Return a copy of the model in which one head (both counted from 0) writes nothing; the model is left as it is.
-
-    Raises ValueError for a layer or a head that is not there, and for a model as `attention_maps` does.
-    """
-    without = copy.deepcopy(model)
-    surgery.ablate(without, layer, head)
-    return without
 
 
 def previous_token_share(maps: list[Float[Tensor, "b h s s"]]) -> Float[Tensor, "layers h"]:

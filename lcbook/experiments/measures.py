@@ -16,9 +16,7 @@ from lcbook.experiments.heads import attention_maps, lookup_share, previous_toke
 from lcbook.experiments.spec import Spec, columns
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.corpus import Corpus
-from lcbook.tasks.item_tokens import ItemTokens
-from lcbook.tasks.recall import Batch, KeyValueRecall, Task
+from lcbook.tasks.recall import Batch, Task
 
 TOKENS_AT_ONCE = 2**17
 
@@ -226,7 +224,7 @@ class TextLoss(Recall):
     def asked(self, spec: Spec) -> Task:
         """Return the task that is asked of a model made by `spec`. Raises ValueError for one without such tokens."""
         task = super().asked(spec)
-        if isinstance(task, Corpus | ItemTokens) or (isinstance(task, KeyValueRecall) and task.text):
+        if getattr(task, "text", False):
             return task
         raise ValueError(
             f"task is {task}; allowed is a KeyValueRecall whose filler is text, an ItemTokens or a Corpus."

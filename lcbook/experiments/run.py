@@ -14,12 +14,14 @@ import pandas as pd
 import torch
 
 from lcbook import runtime
-from lcbook.experiments.changes import TUNE_SEED, changed
+from lcbook.experiments.changes import TUNE_SEED, Reposition, changed
 from lcbook.experiments.checkpoint import load, save
 from lcbook.experiments.measures import Probe, Recall
+from lcbook.experiments.schedules import Fixed
 from lcbook.experiments.spec import Run, Spec, columns
 from lcbook.experiments.train import GATE, Trained, TrainSpec, train
 from lcbook.models.decoder import Decoder, build
+from lcbook.models.positions import longest
 from lcbook.store import DamagedFileError, cached_rows, digest, load_keyed, save_keyed, store
 from lcbook.tasks.recall import Task
 
@@ -147,6 +149,22 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     return rows
 
 
+def _require_reach(run: Run, probes: Sequence[Probe]) -> None:
+    """Raise ValueError for a length beyond what the position encoding of a run, or of a probe, takes."""
+    if run.spec.train.lengths != Fixed():
+        return  # a stage may bring an encoding of its own; training tries them all
+    asked = [(run.spec.model.position, run.spec.train.length)]
+    for probe in probes:
+        position = run.spec.model.position
+        for change in probe.changes:
+            position = change.position if isinstance(change, Reposition) else position
+        asked += [(position, length) for length in getattr(probe.measure, "lengths", ())]
+    for position, length in asked:
+        most = longest(position)
+        if most is not None and length > most:
+            raise ValueError(f"length is {length} with position {position}; allowed is at most {most}.")
+
+
 def run(
     runs: Sequence[Run],
     *,
@@ -161,7 +179,7 @@ def run(
     Give `lengths` (and `questions` at each) for recall as trained, or `probes` for anything else. Runs go in parallel
     over processes, one thread each: `workers` of them, else as `runtime.over` decides. Every finished run is cached at
     once, so that an interrupted call resumes. `name` files the table under the chapter. Raises ValueError if there is
-    nothing to run or to measure.
+    nothing to run or to measure, and, before any training, for a length that a position encoding does not take.
     """
     if lengths is not None:
         probes = [Probe(Recall(tuple(lengths), questions)), *probes]
@@ -169,6 +187,9 @@ def run(
         raise ValueError(
             f"run {name!r} got {len(runs)} runs and {len(probes)} probes; allowed is at least one of each."
         )
+
+    for one in runs:
+        _require_reach(one, probes)
 
     def frame() -> pd.DataFrame:
         runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lcbook.attention.own import METHODS, is_own
 from lcbook.experiments.train import TrainSpec
+from lcbook.formats import label
 from lcbook.models.decoder import ModelSpec
 from lcbook.tasks.recall import KeyValueRecall, Task
 
@@ -41,7 +43,9 @@ def _replace(spec: Any, path: str, value: Any) -> Any:
 
 
 def _label(value: Any) -> str:
-    """Return the label of what has one, else ""."""
+    """Return the label of what has one, and the name of a reader's own, else ""."""
+    if is_own(value, *METHODS):
+        return label(value)
     said = getattr(value, "label", "")
     return said if isinstance(said, str) else ""
 

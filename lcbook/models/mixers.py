@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lcbook.attention.exact import positive
-from lcbook.formats import label as label
 
 
 @dataclass(frozen=True)

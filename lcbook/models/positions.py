@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lcbook.attention.own import Own, method
-from lcbook.formats import label as label
 from lcbook.models.position_formulas import (
     alibi_slopes,
     apply_rope,

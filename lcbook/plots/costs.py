@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import stats as distributions
 
 from lcbook.attention.backends import Fused
-from lcbook.attention.backends import label as form_label
 from lcbook.attention.costs import Machine
 from lcbook.formats import Number, called, short, tokens
 from lcbook.plots._marks import POINT, below, draw_line, halo, name_lines, select
@@ -106,8 +105,8 @@ def cost_panels(
     """
     table, fits, start = _costs(frame, y, hue, from_length)
     look = looks(list(frame[hue].unique()))
-    if reference is None and form_label(Fused()) in look:
-        reference = form_label(Fused())
+    if reference is None and Fused.label in look:
+        reference = Fused.label
     grey = None if reference is None else select(table, hue, reference)
     rows = -(-len(look) // 2)
     axes = np.ravel(new((6.4, 0.7 + 1.75 * rows), nrows=rows, ncols=2, sharex=True, sharey=True))

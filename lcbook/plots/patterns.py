@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lcbook import stats
 from lcbook.attention.costs import visible_pairs
-from lcbook.attention.patterns import Content, Full, Pattern, Static, label, pattern_mask, reach, span
+from lcbook.attention.patterns import Content, Full, Pattern, Static, pattern_mask, reach, span
 from lcbook.formats import Number, called, percent, tokens
 from lcbook.plots._marks import POINT, below, draw_line, halo, name_lines, require_one_probe
 from lcbook.plots._style import GREY, SMALL, dress, looks, new, recall_axis, styled
@@ -57,10 +57,10 @@ def pattern_gallery(patterns: Sequence[Pattern], length: int, *, layers: int = 3
         ax.set(xticks=[], yticks=[])
         share = percent(visible_pairs(pattern, length) / visible_pairs(Full(), length))
         reaches = ", ".join(str(span(pattern, depth, length)) for depth in range(1, layers + 1))
-        ax.set_title(f"{label(pattern)}\n{share} of pairs\nreach {reaches}", fontsize=SMALL, loc="left")
+        ax.set_title(f"{pattern.label}\n{share} of pairs\nreach {reaches}", fontsize=SMALL, loc="left")
         counted = "one layer" if layers == 1 else f"1 to {layers} layers"
         ax.set_label(
-            f"{label(pattern)} sees {share} of the pairs; its reach in {counted} is {reaches} tokens."
+            f"{pattern.label} sees {share} of the pairs; its reach in {counted} is {reaches} tokens."
         )
     for ax in axes[len(patterns) :]:
         ax.set_axis_off()

@@ -16,11 +16,11 @@ from lcbook.attention.backends import (
     Ring,
     Tiled,
     attention_by,
-    label,
 )
 from lcbook.attention.exact import naive
 from lcbook.attention.linear import linear_attention
 from lcbook.attention.patterns import BigBird, Chunked, Full, Strided, TopBlocks, TopK, Window
+from lcbook.formats import label
 
 EXACT = [Naive(), Fused(), Tiled(8), ChunkedPrefill(8), Ring(3)]
 STATIC = [

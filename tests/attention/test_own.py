@@ -227,6 +227,7 @@ base = lc.Spec(lc.ModelSpec(width=8), task, lc.TrainSpec(length=16, updates=3, b
 runs = lc.grid(base, {"model.position": [Kerple()]}, seeds=2)
 frame = lc.run(runs, name="own", lengths=[16], workers=2)
 assert len(frame) == 2 and (frame["total"] > 0).all(), frame
+assert {*frame["arm"], *frame["model.position"]} == {"Kerple(r=1.0)"}, frame
 import lcbook.experiments.train
 lcbook.experiments.run.train = None  # what is trained is read back
 model, _ = lc.trained_model(runs[1])

@@ -19,7 +19,6 @@ from lcbook.attention.patterns import (
     Window,
     best_blocks,
     check,
-    label,
     pattern_mask,
     projection,
     random_blocks,
@@ -29,6 +28,7 @@ from lcbook.attention.patterns import (
     span,
     visible,
 )
+from lcbook.formats import label
 
 STATIC = [
     Full(),

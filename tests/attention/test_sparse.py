@@ -10,8 +10,9 @@ from dense import Largest, assert_same, dense, draw
 
 from lcbook.attention import sparse
 from lcbook.attention.exact import fused
-from lcbook.attention.patterns import BigBird, Chunked, Full, Strided, TopBlocks, TopK, Window, label
+from lcbook.attention.patterns import BigBird, Chunked, Full, Strided, TopBlocks, TopK, Window
 from lcbook.attention.sparse import sparse_attention
+from lcbook.formats import label
 
 PATTERNS = [
     Full(),

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from lcbook.attention.backends import Linear
 from lcbook.attention.patterns import BigBird, Chunked, Strided, TopBlocks, TopK, Window
-from lcbook.experiments.heads import ablate, attention_maps, lookup_share, previous_token_share
+from lcbook.experiments.heads import attention_maps, lookup_share, previous_token_share
+from lcbook.models import surgery
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule, RecurrentMemory
 from lcbook.models.positions import ALiBi, RoPE, Sinusoidal
 from lcbook.tasks.recall import Batch, KeyValueRecall
 from tests.models.test_decoder import as_llama, draw_tokens, roughened
+
+
+def ablate(model, layer, head):
+    """Return a copy without a head; the model is left as it is."""
+    without = copy.deepcopy(model)
+    surgery.ablate(without, layer, head)
+    return without
+
 
 PATTERNS = [
     Window(5),

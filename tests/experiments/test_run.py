@@ -377,9 +377,10 @@ def test_nothing_to_run_is_refused(runs, options):
         run(runs, name="empty", **options)
 
 
-def test_a_length_beyond_a_learned_table_is_named_and_the_rest_is_kept(cache):
-    runs = tiny(1, {"model.position": [NoPosition(), Learned(16)]})
-    with pytest.raises(ValueError, match=r"length must be <= 16"):
+def test_a_length_too_short_for_a_task_is_named_and_the_rest_is_kept(cache):
+    crowded = dataclasses.replace(TINY.task, pairs=5, rewritten=True)
+    runs = tiny(1, {"task": {"fits": TINY.task, "does not": crowded}})
+    with pytest.raises(ValueError, match=r"length is 16; allowed is batch >= 1 and length >= 18"):
         sweep(runs)
     assert len(list((cache / "rows").iterdir())) == 1, "the run that could be measured is kept"
 
@@ -760,3 +761,20 @@ def test_another_spec_makes_another_design():
     designs = [sweep([run]).attrs["design"] for run in (one, one, wider)]
     assert designs[0] == designs[1] != designs[2]
     assert runtime.session.designs["test"] == designs[2]
+
+
+def test_lengths_beyond_a_table_are_refused_before_any_training(monkeypatch):
+    monkeypatch.setattr(experiment, "train", None)
+    learned = Run("a", dataclasses.replace(TINY, model=ModelSpec(width=14, position=Learned(24))), 0)
+    drawn = Probe(Recall((25, 40)), (Reposition(Randomized(Learned(24), 24)),))
+    for runs, probes in (
+        ([tiny(1, {})[0], learned], [Probe(Recall((16, 25)))]),
+        ([learned], [Probe(Recall((24,))), drawn]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"length is 25 with position .*Learned\(.*; allowed is at most 24\."
+        ):
+            run(runs, name="test", probes=probes)
+    longer = dataclasses.replace(learned.spec, train=TrainSpec(length=25))
+    with pytest.raises(ValueError, match="length is 25 with position Learned"):
+        run([Run("a", longer, 0)], name="test", lengths=[16])

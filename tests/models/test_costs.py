@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lcbook.formats import label
 from lcbook.models import costs
 from lcbook.models import layers as layers_module
 from lcbook.models.decoder import ModelSpec, build
@@ -25,7 +26,6 @@ from lcbook.models.mixers import (
     SegmentRecurrence,
     Selective,
     Softmax,
-    label,
 )
 from lcbook.models.positions import NAMES, ALiBi, Learned, NoPosition, Randomized, RoPE, T5Bias
 

@@ -9,6 +9,7 @@ import torch
 
 from lcbook.attention.normalizers import NORMALIZERS
 from lcbook.experiments.train import TrainSpec, train
+from lcbook.formats import label
 from lcbook.models import layers as layers_module
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.models.layers import KeyShift, SwiGLU
@@ -23,7 +24,6 @@ from lcbook.models.positions import (
     RoPE,
     Sinusoidal,
     T5Bias,
-    label,
 )
 from lcbook.tasks.recall import KeyValueRecall
 

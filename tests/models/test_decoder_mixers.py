@@ -11,6 +11,7 @@ import torch
 from lcbook.attention.backends import Fused
 from lcbook.attention.patterns import Window
 from lcbook.experiments.changes import ComputeBy, Reposition, Restrict
+from lcbook.formats import label
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.layers import Attention
 from lcbook.models.mixers import (
@@ -26,7 +27,6 @@ from lcbook.models.mixers import (
     SegmentRecurrence,
     Selective,
     Softmax,
-    label,
 )
 from lcbook.models.positions import NoPosition, RoPE
 from tests.asking import after

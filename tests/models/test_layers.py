@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from lcbook.attention.delta import additive_step, delta_step
 from lcbook.attention.linear import linear_attention_step
 from lcbook.attention.segments import compressive_memory
+from lcbook.formats import label
 from lcbook.models import layers as layers_module
 from lcbook.models.layers import Attention, Recurrence, SegmentedAttention
 from lcbook.models.mixers import (
@@ -21,7 +22,6 @@ from lcbook.models.mixers import (
     GatedDeltaRule,
     LinearAttention,
     SegmentRecurrence,
-    label,
 )
 from lcbook.models.positions import NoPosition, PositionEncoding
 from lcbook.models.spec import ModelSpec

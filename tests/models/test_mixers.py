@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lcbook.attention.patterns import Window
+from lcbook.formats import label
 from lcbook.models.mixers import (
     Additive,
     Attending,
@@ -19,7 +20,6 @@ from lcbook.models.mixers import (
     SegmentRecurrence,
     Selective,
     Softmax,
-    label,
 )
 from lcbook.models.positions import RoPE
 from lcbook.models.spec import ModelSpec

@@ -11,6 +11,7 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from lcbook.formats import label
 from lcbook.models.positions import (
     NAMES,
     NTK,
@@ -31,7 +32,6 @@ from lcbook.models.positions import (
     alibi_slopes,
     apply_rope,
     draw_positions,
-    label,
     named,
     rope_frequencies,
     sinusoidal,

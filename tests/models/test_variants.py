@@ -16,10 +16,11 @@ from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
 from lcbook.attention.attend import attend
 from lcbook.experiments.train import TrainSpec, losses, train
+from lcbook.formats import label
 from lcbook.models import layers as layers_module
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.layers import Attention
-from lcbook.models.mixers import Differential, ForgettingGate, LearnedSink, Selective, Softmax, label
+from lcbook.models.mixers import Differential, ForgettingGate, LearnedSink, Selective, Softmax
 from lcbook.models.positions import NoPosition, PositionEncoding, RoPE
 from lcbook.models.variants import (
     Remedied,
