@@ -107,7 +107,7 @@ def replayed_designs(path: Path, tables: dict[str, pd.DataFrame]) -> dict[str, s
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(_cells(path)):
         if cell["cell_type"] == "code" and not (NOT_RUN | {"claim"}) & set(cell["metadata"].get("tags", [])):
-            code = compile("".join(cell["source"]), f"{path.name} cell {number}", "exec")
+            code = _compiled("".join(cell["source"]), f"{path.name} cell {number}")
             with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
                 exec(code, namespace)
     designs, runtime.session = runtime.session.designs, runtime.Session()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import lcbook as lc
-from lcbook import claims, cli, runtime, store
+from lcbook import claims, cli, references, runtime, store
 from lcbook.stats.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,6 +215,8 @@ def test_runs_at_smoke_scale(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     said = capsys.readouterr().out
     assert said.count("Right.\n") == solutions.count("lc.check("), said
     assert "Not yet" not in said
+    stale = [name for run in references.references(path.stem) for name in run.stale_tables()]
+    assert not stale, f"committed tables are of other specs: python -m lcbook designs {path.stem}"
 
 
 def cards(notebook: Any) -> dict[str, tuple[str, str]]:
@@ -294,6 +296,7 @@ def test_claims_hold_when_run_again(path: Path, monkeypatch: pytest.MonkeyPatch)
     found = [store.load_json(file) for file in sorted(folder.glob("*.json"))]
     verdicts = [claims.Verdict.from_dict(one) for one in found if one["chapter"] == path.stem]
     assert verdicts, f"{folder} has no verdict of this chapter: run make test"
-    shown = [cards(page(claims.card(one, lc.page.committed_verdicts(path.stem)))) for one in verdicts]
+    committed = [one for one, _ in claims.restored(lc.page.committed_verdicts(path.stem))]
+    shown = [cards(page(one.beside(*committed))) for one in verdicts]
     again = {claim: card for one in shown for claim, card in one.items()}
     assert not disagreements(cards(read(path)), again)

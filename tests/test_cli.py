@@ -18,6 +18,7 @@ import torch
 
 from lcbook import cli, page, references, runtime
 from lcbook.evaluation import bench
+from lcbook.experiments import run as run_module
 from tests.processes import plain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +149,29 @@ def test_the_scale_of_the_environment_holds_where_none_is_named(monkeypatch, cap
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     assert cli.main(["run", "07"]) == 0
     assert "scale live" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scale", ["smoke", "full"])
+def test_a_committed_table_turns_stale_when_the_chapters_spec_changes(book, capsys, monkeypatch, scale):
+    assert cli.main(["run", "07", "--scale", "full"]) == 0
+    monkeypatch.setattr(run_module, "train", lambda *args, **options: pytest.fail("nothing is trained"))
+    assert cli.main(["designs", "07"]) == 0
+    (run,) = references.references("07_tiny")
+    assert set(run.designs) == set(runtime.SCALES)
+    path = book / "chapters" / "07_tiny.ipynb"
+    monkeypatch.setenv("LCBOOK_SCALE", scale)
+
+    def stale() -> list[str]:
+        """The stale tables once the chapter has run, with the committed tables in place of new ones."""
+        runtime.session = runtime.Session("07_tiny", designs=cli.replayed_designs(path, run.tables))
+        return run.stale_tables()
+
+    assert stale() == []
+    notebook(path, [(kind, tags, text.replace("width=14", "width=16")) for kind, tags, text in TINY])
+    assert stale() == ["recall"]
+    assert page.committed("recall") == {}
+    assert cli.main(["designs", "07"]) == 0
+    capsys.readouterr()
 
 
 def test_a_reference_run_is_written_and_read(book, capsys):
