@@ -125,7 +125,8 @@ def recall_beside(table: pd.DataFrame, name: str, **options: Any) -> np.ndarray:
     `options` go to `plots.recall_beside`, whose panels are returned; without a committed run there is one panel.
     """
     here = f"This run, {runtime.device_description()}, {runtime.scale()} scale"
-    return plots.recall_beside({here: table} | committed(name), **options)
+    there = {f"Committed run, {label}": one for label, one in committed(name).items()}
+    return plots.recall_beside({here: table} | there, **options)
 
 
 class Table:

@@ -246,7 +246,7 @@ def test_recall_stands_beside_that_of_the_committed_runs(chapter):
     (run,) = references.references("09_chapter")
     axes = page.recall_beside(TABLE, "lengths")
     titles = [" ".join(ax.get_title(loc="left").split()) for ax in axes]
-    assert titles == [f"This run, {runtime.device_description()}, live scale", run.label]
+    assert titles == [f"This run, {runtime.device_description()}, live scale", f"Committed run, {run.label}"]
     assert len(page.recall_beside(TABLE, "not committed")) == 1
 
 

@@ -45,6 +45,11 @@ class Look:
     line: str | tuple[int, tuple[float, ...]] = "-"
 
     @property
+    def dashes(self) -> str | tuple[float, ...]:
+        """The line style as seaborn takes it: nothing for a solid line, else lengths of dashes and gaps."""
+        return self.line[1] if isinstance(self.line, tuple) else ""
+
+    @property
     def ink(self) -> str:
         """The colour, darkened until text in it on white has a contrast of 4.5 to 1 (WCAG 2.2, AA)."""
         rgb = np.array(colors.to_rgb(self.color))
@@ -79,10 +84,10 @@ OTHERS = tuple(
 LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",
     (0, (1.0, 1.2)),
-    "-.",
+    (0, (6.4, 1.6, 1.0, 1.6)),
     (0, (6.0, 1.5, 1.0, 1.5, 1.0, 1.5)),
 )
-DASHED = (0, (4.0, 1.6))
+DASHED, DOTS = (0, (4.0, 1.6)), (0, (1.0, 1.5))
 
 
 def style() -> AbstractContextManager[None]:
@@ -179,6 +184,12 @@ def recall_axis(ax: Axes, levels: Mapping[str, Number] | None = None) -> None:
     ax.set_yticks([*ticks, *levels.values()], [*(f"{100 * tick:.0f} %" for tick in ticks), *levels])
     for level in levels.values():
         ax.axhline(float(level), color=GREY, linewidth=1.2, linestyle=":", zorder=1.5)
+
+
+def percent_axis(axis: Any, ticks: Sequence[Number] = (0, 0.25, 0.5, 0.75, 1)) -> None:
+    """Make an axis a share from 0 to 100 % with these ticks."""
+    (axis.axes.set_xlim if axis.axis_name == "x" else axis.axes.set_ylim)(-0.03, 1.04)
+    axis.set_ticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks])
 
 
 def color_bar(ax: Axes, image: Any, label: str = "") -> Any:

@@ -1,19 +1,27 @@
-"""Figures of what is left of recall: arm by arm, and with one head silenced at a time."""
+"""Figures of what is left of recall: arm by arm, under two conditions, and with one head silenced at a time."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from lcbook import stats
-from lcbook.formats import Number, called, percent
-from lcbook.plots._marks import COUNTS, POINT, mark_x, require_one_probe
-from lcbook.plots._style import GREY, OTHERS, SMALL, Look, dress, looks, new, recall_axis, styled
-from lcbook.stats.estimate import require_columns
+from lcbook.formats import Number, called, percent, spelled
+from lcbook.plots._lines import (
+    COUNTS,
+    POINT,
+    by_seed,
+    draw_seed_points,
+    facets,
+    mark_x,
+    name_lines,
+    require_one_probe,
+)
+from lcbook.plots._style import GREY, OTHERS, SMALL, dress, looks, new, recall_axis, styled
+from lcbook.stats.estimate import pooled_chance, require_columns
 
 NAME = 22  # characters of an arm's name in a line
 WEIGHTS = {"previous": "Weight on the token before", "lookup": "Weight on the needle's value"}
@@ -33,24 +41,29 @@ def recall_by_arm(
     if mark is not None and not 0 <= mark[0] <= 1:
         raise ValueError(f"mark is {mark}; allowed is a recall from 0 to 1 with its words.")
     found = stats.recall(table, by="arm")
-    named = [textwrap.wrap(called("arm", arm), NAME) for arm in found["arm"]]
-    tall = 0.4 + 0.1 * (max(map(len, named)) - 1)  # inches a row
+    names = {arm: textwrap.fill(called("arm", arm), NAME) for arm in found["arm"]}
+    tall = 0.4 + 0.1 * max(name.count("\n") for name in names.values())  # inches a row
     ax = new((6.4, 1.0 + tall * len(found))) if ax is None else ax
-    chances = [_chance(table[table["arm"] == arm]) for arm in found["arm"]]
+    chances = [pooled_chance(table[table["arm"] == arm]) for arm in found["arm"]]
+    look, rows = looks(list(names)), {arm: at for at, arm in enumerate(names)}
+    seeds = by_seed(table, ["arm"])
+    draw_seed_points(ax, seeds.assign(at=seeds["arm"].map(rows).astype(float)), "arm", look, upright=False)
+    for row in found.to_dict(orient="records"):
+        height, one = rows[row["arm"]], look[row["arm"]]
+        ax.hlines(height, row["low"], row["high"], color=one.color, lw=2)
+        ax.plot([row["recall"]], [height], one.marker, color=one.color, ms=8, **POINT)
     dress(ax, "Recall", grid="x" if np.ptp(chances) < 1e-9 else "")
     ax.set_ylim(len(found) - 0.4, -0.6)
-    ax.set_yticks(range(len(found)), ["\n".join(lines) for lines in named])
+    ax.set_yticks(range(len(found)), list(names.values()))
     ax.tick_params(axis="y", length=0)
-    _recall_across(ax, chances)
-    look = looks(list(found["arm"]))
-    for at, row in enumerate(found.to_dict(orient="records")):
-        _arm(
-            ax,
-            at,
-            table[table["arm"] == row["arm"]],
-            (row["low"], row["recall"], row["high"]),
-            look[row["arm"]],
-        )
+    ax.set_xlim(-0.03, 1.03)
+    ticks = [tick for tick in (0, 0.25, 0.5, 0.75, 1) if abs(tick - chances[-1]) >= 0.12]
+    ax.set_xticks([*ticks, chances[-1]], [*(f"{100 * tick:.0f} %" for tick in ticks), "chance"])
+    if np.ptp(chances) < 1e-9:
+        ax.axvline(chances[0], color=GREY, lw=1.2, ls=":", zorder=1.5)
+    else:
+        at = np.arange(len(chances))
+        ax.vlines(chances, at - 0.4, at + 0.4, color=GREY, lw=1.2, ls=":", zorder=1.5)
     if mark is not None:
         mark_x(ax, mark[0], mark[1])
     said = "; ".join(
@@ -63,72 +76,68 @@ def recall_by_arm(
 
 
 @styled
-def ablations(table: pd.DataFrame, *, ax: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
+def interaction(table: pd.DataFrame, *, x: str, hue: str = "arm", ax: Axes | None = None) -> Axes:
+    """Draw recall against a column `x` of two values, in the order they come: a line a `hue`, 95 % bars over seeds.
+
+    Each seed is drawn faintly. Raises ValueError for missing columns, no rows, mixed probes, another number of values,
+    or a `hue` that lacks one of them.
+    """
+    require_columns(table, (hue, x, *COUNTS))
+    sides = table[x].unique().tolist()
+    if len(sides) != 2:
+        raise ValueError(f"{x} has the values {sides}; allowed are two.")
+    for value, part in table.groupby(hue, sort=False):
+        if part[x].nunique() != 2:
+            has = part[x].unique().tolist()
+            raise ValueError(f"{called(hue, value)} has {x} {has} only; allowed is to have both {sides}.")
+    found, seeds = stats.recall(table, by=[hue, x]), by_seed(table, [hue, x])
+    ax, look, ends, said = new() if ax is None else ax, looks(list(table[hue].unique())), [], []
+    dress(ax, spelled(x), "Recall")
+    for i, (value, one) in enumerate(look.items()):
+        part = found[found[hue] == value].set_index(x).reindex(sides)
+        at = np.array([0.0, 1.0]) + 0.03 * (i - (len(look) - 1) / 2)
+        rates = seeds[seeds[hue] == value].pivot(index=x, columns="seed", values="recall").reindex(sides)
+        ax.plot(at, rates, color=one.color, lw=0.7, alpha=0.35, zorder=2)
+        ax.plot(at, part["recall"], color=one.color, marker=one.marker, ls=one.line, lw=2, ms=8, **POINT)
+        ax.vlines(at, part["low"], part["high"], color=one.color, lw=1.8)
+        before, after = part["recall"]
+        ends.append((called(hue, value), one, float(at[1]), float(after)))
+        said.append(f"{called(hue, value)} {percent(before)} and {percent(after)}")
+    chance = pooled_chance(table)
+    recall_axis(ax, {"chance": chance})
+    ax.set_xlim(-0.2, 1.12)
+    named = [called(x, side) for side in sides]
+    ax.set_xticks([0, 1], named)
+    name_lines(ax, ends)
+    ax.set_label(f"Recall with {' and '.join(named)}: {'; '.join(said)}; chance {percent(chance)}.")
+    return ax
+
+
+@styled
+def ablations(table: pd.DataFrame) -> np.ndarray:
     """Draw recall without one head against where that head looks: a panel a layer, a dot a head and seed.
 
     `table` has the columns layer (from 1), head, seed, correct, total, chance, previous (mean weight on the token
     before) and lookup (mean weight of a question on the needle's value). In the last layer x is lookup, in those below
-    it previous. Returns the panels as a flat array, layer by layer; `ax` gives
-    them. Raises ValueError for missing columns, no rows, mixed probes, a head of several weights or of one outside
-    [0, 1], or another number of axes.
+    it previous. Returns the panels as a flat array, layer by layer. Raises ValueError for missing columns, no rows,
+    mixed probes, or a head of several weights or of one outside [0, 1].
     """
     require_columns(table, ("layer", "head", *COUNTS, *WEIGHTS))
     require_one_probe(table)
-    layers = sorted(table["layer"].unique())
-    sides = ["lookup" if layer == layers[-1] else "previous" for layer in layers]
-    parts = [_heads(table[table["layer"] == layer], x) for layer, x in zip(layers, sides, strict=True)]
-    columns = min(len(layers), 2 if len(layers) == 4 else 3)
-    rows = -(-len(layers) // columns)
-    grid = {"nrows": rows, "ncols": columns, "squeeze": False}
-    axes = np.ravel(new((6.4, 0.5 + 2.9 * rows), **grid) if ax is None else np.asarray(ax, dtype=object))
-    if ax is not None and len(axes) != len(layers):
-        raise ValueError(f"ax has {len(axes)} axes; allowed are {len(layers)}, one a layer.")
-    for i, (one, layer, x, part) in enumerate(zip(axes, layers, sides, parts, strict=False)):
-        chance = _chance(table[table["layer"] == layer])
-        _head_panel(one, part, x, chance)
-        one.set_title(f"layer {layer}", fontsize=SMALL, loc="left")
-        one.set_ylabel("" if i % columns else "Recall without the head")
-        alike = list(one.get_yticks()) == list(axes[i - i % columns].get_yticks())
-        one.tick_params(labelleft=not (i % columns and alike))
-        one.set_label(f"Layer {layer}: {_missed(part, x)}; chance {percent(chance)}.")
-    for extra in axes[len(layers) :]:
-        extra.set_axis_off()
-    return axes[: len(layers)]
-
-
-def _chance(table: pd.DataFrame) -> float:
-    return float(np.average(table["chance"], weights=table["total"]))
-
-
-def _recall_across(ax: Axes, chances: Sequence[float]) -> None:
-    """Make x a recall from 0 to 100 %; dotted chance, one line or one a row, is a tick and ousts those close by."""
-    ax.set_xlim(-0.03, 1.03)
-    ticks = [tick for tick in (0, 0.25, 0.5, 0.75, 1) if abs(tick - chances[-1]) >= 0.12]
-    ax.set_xticks([*ticks, chances[-1]], [*(f"{100 * tick:.0f} %" for tick in ticks), "chance"])
-    if np.ptp(chances) < 1e-9:
-        ax.axvline(chances[0], color=GREY, lw=1.2, ls=":", zorder=1.5)
-    else:
-        rows = np.arange(len(chances))
-        ax.vlines(chances, rows - 0.4, rows + 0.4, color=GREY, lw=1.2, ls=":", zorder=1.5)
-
-
-def _arm(ax: Axes, at: int, part: pd.DataFrame, found: tuple[float, float, float], look: Look) -> None:
-    """Draw one arm in row `at`: the dots of its seeds one below the other, and the mean with its interval."""
-    seeds = part.groupby("seed")[["correct", "total"]].sum()
-    aside = np.linspace(-0.24, 0.24, len(seeds)) if len(seeds) > 1 else np.zeros(1)
-    ax.plot(
-        seeds["correct"] / seeds["total"],
-        at + aside,
-        "o",
-        color=look.color,
-        ms=5,
-        mew=0,
-        alpha=0.45,
-        zorder=2,
-    )
-    low, mean, high = found
-    ax.hlines(at, low, high, color=look.color, lw=2)
-    ax.plot([mean], [at], look.marker, color=look.color, ms=8, **POINT)
+    table, last = table.sort_values("layer", kind="stable"), table["layer"].max()
+    parts = {n: _heads(part, "lookup" if n == last else "previous") for n, part in table.groupby("layer")}
+    panels = facets(table, "layer", columns=2 if len(parts) == 4 else 3, height=3.2, sharex=False)
+    chance = pooled_chance(table)
+    for i, (layer, ax) in enumerate(panels.items()):
+        part, x = parts[layer], parts[layer].columns[0]
+        dress(ax, WEIGHTS[x], "" if i % 3 else "Recall without the head")
+        ax.plot(part[x], part["recall"], "o", color=OTHERS[0].color, ms=7, alpha=0.7, **POINT)
+        recall_axis(ax, {"chance": chance})
+        ax.set_xlim(-0.04, 1.04)
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        ax.set_title(f"layer {layer}", fontsize=SMALL, loc="left")
+        ax.set_label(f"Layer {layer}: {_missed(part, x)}; chance {percent(chance)}.")
+    return np.array(list(panels.values()))
 
 
 def _heads(part: pd.DataFrame, x: str) -> pd.DataFrame:
@@ -142,16 +151,8 @@ def _heads(part: pd.DataFrame, x: str) -> pd.DataFrame:
     counts, weight = heads[["correct", "total"]].sum(), heads[x].first()
     if (bad := weight[~weight.between(0, 1)]).size:
         raise ValueError(f"{x} has {bad.iloc[0]}; allowed is a weight from 0 to 1.")
-    return pd.DataFrame({x: weight, "recall": counts["correct"] / counts["total"]}).reset_index()
-
-
-def _head_panel(ax: Axes, part: pd.DataFrame, x: str, chance: float) -> None:
-    """Draw a dot a seed and head: the recall that is left without it, against its weight."""
-    dress(ax, WEIGHTS[x])
-    ax.plot(part[x], part["recall"], "o", color=OTHERS[0].color, ms=7, alpha=0.7, **POINT)
-    recall_axis(ax, {"chance": chance})
-    ax.set_xlim(-0.04, 1.04)
-    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    table = pd.DataFrame({x: weight, "recall": counts["correct"] / counts["total"]})
+    return table.reset_index()[[x, "recall", "seed", "head"]]
 
 
 def _missed(part: pd.DataFrame, x: str) -> str:

@@ -2,75 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from lcbook import stats
 from lcbook.formats import called, percent, short
-from lcbook.plots._marks import COUNTS, POINT, name_lines
+from lcbook.plots._lines import (
+    COUNTS,
+    POINT,
+    by_seed,
+    draw_lines,
+    draw_seed_points,
+    facets,
+    line_ends,
+    log_axis,
+    name_lines,
+    require_positive,
+)
 from lcbook.plots._style import OTHERS, SMALL, dress, looks, new, recall_axis, styled
-from lcbook.stats.estimate import require_columns
+from lcbook.stats.estimate import pooled_chance, require_columns
 
 RING = "#d55e00"
 
 
 @styled
-def hops_by_layers(table: pd.DataFrame, *, ax: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
+def hops_by_layers(table: pd.DataFrame) -> np.ndarray:
     """Draw recall against the number of layers, a panel a hop count: a faint dot a seed, the mean and its interval.
 
     `table` has the columns model.layers, hops, seed, correct, total and chance. Returns the panels as a flat array, the
-    fewest hops first; `ax` gives them. Raises ValueError for missing columns, no rows, mixed probes, several arms of
-    the same layers and hops, or another number of axes.
+    fewest hops first. Raises ValueError for missing columns, no rows, mixed probes, or several arms of the same layers
+    and hops.
     """
     require_columns(table, ("model.layers", "hops", *COUNTS))
     keys = ["hops", "model.layers"]
     if "arm" in table.columns and (mixed := table.groupby(keys)["arm"].nunique()).max() > 1:
         where = f"{mixed.max()} arms at {mixed.idxmax()[0]} hops and {mixed.idxmax()[1]} layers"
         raise ValueError(f"table has {where}; allowed is one.")
-    found, hops = stats.recall(table, by=keys), sorted(table["hops"].unique())
-    columns = min(len(hops), 2 if len(hops) == 4 else 3)
-    rows = -(-len(hops) // columns)
-    grid = {"nrows": rows, "ncols": columns, "squeeze": False}
-    axes = np.ravel(new((6.4, 0.7 + 2.4 * rows), **grid) if ax is None else np.asarray(ax, dtype=object))
-    if ax is not None and len(axes) != len(hops):
-        raise ValueError(f"ax has {len(axes)} axes; allowed are {len(hops)}, one a number of hops.")
-    layers = sorted(table["model.layers"].unique())
-    for i, hop in enumerate(hops):
-        part = found[found["hops"] == hop].sort_values("model.layers")
-        chance = _hop_panel(axes[i], table[table["hops"] == hop], part)
-        last, named = i + columns >= len(hops), "1 hop" if hop == 1 else f"{short(hop)} hops"
-        axes[i].set_title(named, fontsize=SMALL, loc="left")
-        axes[i].set(xlabel="Layers" if last else "", ylabel="" if i % columns else "Recall")
-        axes[i].set_xlim(layers[0] - 0.5, layers[-1] + 0.5)
-        axes[i].set_xticks(layers[:: -(-len(layers) // 6)])
-        alike = list(axes[i].get_yticks()) == list(axes[i - i % columns].get_yticks())
-        axes[i].tick_params(labelbottom=last, labelleft=not (i % columns and alike))
+    found = stats.recall(table, by=keys).sort_values(keys)
+    seeds = by_seed(table, keys).assign(at=lambda f: f["model.layers"])
+    chance, color = pooled_chance(table), OTHERS[0].color
+    panels = facets(found, "hops", columns=2 if found["hops"].nunique() == 4 else 3, height=2.9)
+    for hop, ax in panels.items():
+        part = found[found["hops"] == hop]
+        draw_seed_points(ax, seeds[seeds["hops"] == hop], "hops", {hop: OTHERS[0]}, upright=True)
+        ax.plot(part["model.layers"], part["recall"], color=color, marker="o", lw=1.6, ms=7, **POINT)
+        ax.vlines(part["model.layers"], part["low"], part["high"], color=color, lw=2)
+        dress(ax, "Layers", "Recall")
+        recall_axis(ax, {"chance": chance})
+        named = "1 hop" if hop == 1 else f"{short(hop)} hops"
+        ax.set_title(named, fontsize=SMALL, loc="left")
         said = zip(part["model.layers"], part["recall"], strict=True)
         shown = ", ".join(f"{percent(rate)} with {count}" for count, rate in said)
-        axes[i].set_label(f"{named}: recall by the number of layers {shown}; chance {percent(chance)}.")
-    for extra in axes[len(hops) :]:
-        extra.set_axis_off()
-    return axes[: len(hops)]
-
-
-def _hop_panel(ax: Axes, table: pd.DataFrame, found: pd.DataFrame) -> float:
-    """Draw one hop count: the dots of the seeds side by side, the means joined, and chance, which it returns."""
-    dress(ax)
-    color, chance = OTHERS[0].color, float(np.average(table["chance"], weights=table["total"]))
-    seeds = table.groupby(["model.layers", "seed"])[["correct", "total"]].sum()
-    rate = (seeds["correct"] / seeds["total"]).unstack("seed")
-    aside = np.linspace(-0.22, 0.22, rate.shape[1]) if rate.shape[1] > 1 else np.zeros(1)
-    for shift, seed in zip(aside, rate.columns, strict=True):
-        ax.plot(rate.index + shift, rate[seed], "o", color=color, ms=4.5, mew=0, alpha=0.45, zorder=2)
-    ax.plot(found["model.layers"], found["recall"], color=color, marker="o", lw=1.6, ms=7, **POINT)
-    ax.vlines(found["model.layers"], found["low"], found["high"], color=color, lw=2)
-    recall_axis(ax, {"chance": chance})
-    return chance
+        ax.set_label(f"{named}: recall by the number of layers {shown}; chance {percent(chance)}.")
+    layers = sorted(found["model.layers"].unique())
+    ax.set_xlim(layers[0] - 0.5, layers[-1] + 0.5)
+    ax.set_xticks(layers[:: -(-len(layers) // 6)])
+    return np.array(list(panels.values()))
 
 
 @styled
@@ -82,10 +76,7 @@ def recall_by_rate(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     or a model with several numbers.
     """
     require_columns(table, ("arm", "train.lr", "seed", "in_distribution"))
-    if not (table["train.lr"] > 0).all():
-        raise ValueError(
-            f"train.lr has {table['train.lr'].min()}; allowed on a log axis are positive numbers."
-        )
+    require_positive(table, "train.lr")
     models = table.groupby(["arm", "train.lr", "seed"], sort=False)["in_distribution"]
     if (several := models.nunique(dropna=False)).max() > 1:
         arm, lr, seed = several.idxmax()
@@ -93,25 +84,28 @@ def recall_by_rate(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             f"in_distribution has {several.max()} values for {arm!r}, rate {lr}, seed {seed}; allowed is one a model."
         )
     once = models.first().reset_index()
-    ax, look, ends, said = new() if ax is None else ax, looks(list(once["arm"].unique())), [], []
+    ax, look = new() if ax is None else ax, looks(list(once["arm"].unique()))
+    aside = {arm: 1.04 ** (i - (len(look) - 1) / 2) for i, arm in enumerate(look)}  # arms side by side
+    once["rate"] = once["train.lr"] * once["arm"].map(aside).astype(float)
+    palette, markers = (
+        {arm: one.color for arm, one in look.items()},
+        {arm: one.marker for arm, one in look.items()},
+    )
+    sns.scatterplot(once, x="rate", y="in_distribution", hue="arm", palette=palette, style="arm", markers=markers, s=25,
+                    linewidth=0, alpha=0.4, zorder=2, legend=False, ax=ax)  # fmt: skip
+    means = once.groupby(["arm", "train.lr", "rate"])["in_distribution"].mean().rename("recall").reset_index()
+    draw_lines(ax, means.assign(low=math.nan, high=math.nan), "rate", "recall", "arm", look)
     dress(ax, "Learning rate", "Recall in distribution")
-    ax.set_xscale("log")
-    for i, (arm, one) in enumerate(look.items()):
-        part = once[once["arm"] == arm]
-        aside = 1.04 ** (i - (len(look) - 1) / 2)  # arms side by side
-        ax.plot(part["train.lr"] * aside, part["in_distribution"], one.marker, color=one.color, ms=5, mew=0,
-                alpha=0.4, zorder=2)  # fmt: skip
-        mean = part.groupby("train.lr")["in_distribution"].mean()
-        mark: dict[str, Any] = {"color": one.color, "marker": one.marker, "linestyle": one.line, **POINT}
-        ax.plot(mean.index * aside, mean, lw=2, ms=7, **mark)
-        ends.append((called("arm", arm), one, float(mean.index[-1] * aside), float(mean.iloc[-1])))
-        said.append(f"{called('arm', arm)} {percent(mean.max())} at {short(mean.idxmax())}")
     recall_axis(ax, {"chance": float(table["chance"].mean())} if "chance" in table.columns else {})
+    log_axis(ax.xaxis, short)
     rates = sorted(once["train.lr"].unique())
     ax.xaxis.set_major_locator(FixedLocator(rates[:: -(-len(rates) // 6)]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    name_lines(ax, ends)
+    best = means.loc[means.groupby("arm")["recall"].idxmax()].set_index("arm").loc[list(look)]
+    said = (
+        f"{called('arm', arm)} {percent(row['recall'])} at {short(row['train.lr'])}"
+        for arm, row in best.iterrows()
+    )
+    name_lines(ax, line_ends(means, "rate", "recall", "arm", look))
     ax.set_label(f"Recall in distribution by learning rate; the best mean of each: {'; '.join(said)}.")
     return ax
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from scipy import stats as distributions
 
 from lcbook import stats
-from lcbook.formats import Number, called, short, spelled, tokens
-from lcbook.plots._marks import COUNTS, POINT, draw_line, halo, mark_training, mark_x, name_lines
-from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, recall_axis, styled, token_axis
+from lcbook.formats import Number, called, short, spelled
+from lcbook.plots._lines import (
+    COUNTS,
+    draw_estimate,
+    halo,
+    log_axis,
+    mark_training,
+    name_lines,
+    note,
+    require_positive,
+)
+from lcbook.plots._style import GREY, SMALL, dress, looks, new, styled, token_axis
 from lcbook.stats.estimate import require_columns
 
 
@@ -25,8 +32,8 @@ def n50_bars(
 ) -> Axes:
     """Draw n50 (tokens, log2) of each `hue` with its interval over seeds; the longest on top.
 
-    A triangle at the end of what was measured means "at least" (≥) or "at most" (≤) and carries an arrow; so
-    does an interval that runs out of the tested lengths. Arms that not every seed solved say so.
+    An open marker is a mere bound, at least (≥) or at most (≤), and carries an arrow; so does an interval that runs
+    out of the tested lengths. Arms that not every seed solved say so.
     """
     require_columns(frame, (hue, "length", *COUNTS))
     table = stats.n50_table(frame, by=hue).sort_values("n50", kind="stable").reset_index(drop=True)
@@ -35,14 +42,15 @@ def n50_bars(
     dress(ax, "n50: length that halves recall above chance (tokens)", grid="x")
     lengths = sorted({float(n) for n in frame["length"]})
     token_axis(ax, lengths)
-    ax.set_xlim(lengths[0] / 1.5, lengths[-1] * 1.5)
-    ax.set_ylim(-0.6, len(table) - 0.4)
-    said = []
+    ax.set(xlim=(lengths[0] / 1.5, lengths[-1] * 2.2), ylim=(-0.6, len(table) - 0.4))
+    said, named = [], []
     for at, row in enumerate(table.to_dict(orient="records")):
-        censored = row["censored"] if isinstance(row["censored"], str) else None
-        found = stats.Estimate(row["n50"], row["low"], row["high"], censored)
-        said.append(f"{called(hue, row[hue])} {_draw_n50(ax, found, at, look[row[hue]], lengths)}")
-    named = [called(hue, row[hue]) + _unsolved(row) for row in table.to_dict(orient="records")]
+        one = look[row[hue]]
+        text, whole = draw_estimate(ax, at, row, "n50", one)
+        note(ax, text, (row["n50"], at), (0, 7), one.ink, ha="center")
+        said.append(f"{called(hue, row[hue])} {whole}")
+        solved = f"\n({round(row['p_solve'] * row['seeds'])} of {row['seeds']} seeds solved)"
+        named.append(called(hue, row[hue]) + (solved if row["p_solve"] < 1 else ""))
     ax.set_yticks(range(len(table)), named)
     mark_training(ax, frame, train_length)
     ax.set_label(f"n50 in tokens, with 95 % intervals: {'; '.join(said[::-1])}.")
@@ -56,131 +64,77 @@ def dose(
     x: str,
     y: str,
     hue: str | None = None,
-    fit: bool = True,
     expected: Number | None = None,
-    bound: Number | None = None,
-    bound_label: str = "bound",
-    log_y: bool = True,
     xlabel: str = "",
     ylabel: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw `y` against a positive dose `x` on log axes, with the power law that fits and its 95 % band.
+    """Draw `y` against a positive dose `x` on log axes: points with 95 % intervals, open where they are mere bounds.
 
-    `y` is a column, with columns low, high and censored used where they are there; or "recall" or "n50",
-    computed from a tidy frame. The fit takes rows as independent and leaves out those that are mere bounds,
-    which are arrows; its slope is written into the figure. `expected` draws the slope that theory predicts
-    through the middle of the points, `bound` a vertical line. Recall has a linear axis and no fit.
+    `y` is a column, with columns low, high and censored used where they are there; or "n50", computed from a tidy
+    frame. `expected`, the slope that theory predicts, is drawn dashed through the middle of the points, beside the
+    power law that fits and its 95 % band; the fit takes rows as independent and leaves out mere bounds, and its slope
+    is written into the figure.
     """
-    table = _dose_table(frame, x, y, hue)
-    recall, groups = y == "recall", [(None, table)] if hue is None else list(table.groupby(hue, sort=False))
+    frame = frame if hue is not None else frame.assign(line=spelled(y))
+    by = hue or "line"
+    table = _dose_table(frame, x, y, by)
+    look, ends, said = looks(list(table[by].unique())), [], []
     ax = new() if ax is None else ax
-    dress(ax, xlabel or spelled(x), ylabel or ("n50 (tokens)" if y == "n50" else spelled(y)))
-    look = looks([value for value, _ in groups])
-    ends, said = [], []
-    for value, part in groups:
-        part, one = part.sort_values("x"), look[value]
-        if recall:
-            draw_line(ax, part, "x", "y", one)
-        else:
-            _dose_points(ax, part, one)
+    for value, one in look.items():
+        part = table[table[by] == value].sort_values("x")
+        fitted = None if expected is None else _fit(part)
+        for row in part.to_dict(orient="records"):
+            text, _ = draw_estimate(ax, row["x"], row, "y", one, upright=True, write=short)
+            if text[0] in "≤≥":
+                note(ax, text, (row["x"], row["y"]), (-9, 0), one.ink, ha="right", va="center")
         last = part.groupby("x")["y"].mean()
-        label = "" if hue is None else called(hue, value)
-        ends.append((label, one, float(last.index[-1]), float(last.iloc[-1])))
-        if fit and not recall:
-            slope = _fit(ax, part[_bounds(part) == 0], one)
-            said.append(f"{label}: slope {slope}" if label else f"slope {slope}")
-    _dose_scales(ax, frame, table, y, log_y and not recall)
+        ends.append((called(hue, value), one, float(last.index[-1]), float(last.iloc[-1])))
+        if fitted is not None:
+            line, slope = fitted
+            ax.plot(line["x"], line["y"], color=one.color, lw=1.6, zorder=2)
+            ax.fill_between(line["x"], line["low"], line["high"], color=one.color, alpha=0.16, linewidth=0)
+            said.append(f"slope {slope}" if hue is None else f"{called(hue, value)}: slope {slope}")
+    dress(ax, xlabel or spelled(x), ylabel or ("n50 (tokens)" if y == "n50" else spelled(y)))
+    log_axis(ax.xaxis, short)
+    log_axis(ax.yaxis, short)
+    if y == "n50":
+        token_axis(ax, frame["length"].unique() if "length" in frame.columns else table["y"], which="y")
+        ax.margins(y=0.15)
     if expected is not None:
         lx, ly = np.log(table["x"]), np.log(table["y"])
         across = np.array([lx.min(), lx.max()])
         theory = ly.mean() + float(expected) * (across - lx.mean())
         ax.plot(np.exp(across), np.exp(theory), "--", color=GREY, lw=1.2, zorder=1)
         said.append(f"expected (dashed): {short(expected)}")
-    if bound is not None:
-        mark_x(ax, bound, bound_label)
-    if said:
         rising = table["y"][table["x"].idxmax()] > table["y"][table["x"].idxmin()]
         corner: dict[str, Any] = {"x": 0.03, "ha": "left"} if rising else {"x": 0.97, "ha": "right"}
-        look_on_top: dict[str, Any] = {"transform": ax.transAxes, "path_effects": halo(), "zorder": 5}
-        ax.text(y=0.96, s="\n".join(said), va="top", fontsize=SMALL, **corner, **look_on_top)
-    name_lines(ax, ends)
+        on_top: dict[str, Any] = {"transform": ax.transAxes, "path_effects": halo(), "zorder": 5}
+        ax.text(y=0.96, s="\n".join(said), va="top", fontsize=SMALL, **corner, **on_top)
+    if hue is not None:
+        name_lines(ax, ends)
     span = f"from {short(table['y'].min())} to {short(table['y'].max())}"
     shown = f"{ax.get_ylabel()} against {ax.get_xlabel()}"
     ax.set_label(f"{shown}, {span}{''.join(f'; {one}' for one in said)}.")
     return ax
 
 
-def _draw_n50(ax: Axes, found: stats.Estimate, at: int, look: Look, lengths: Sequence[float]) -> str:
-    """Draw one n50 at height `at`: marker, interval and arrows where it is censored; return it in words."""
-    value, low, high = float(found.value), float(found.low), float(found.high)
-    least = found.lower == -math.inf and value <= lengths[0]
-    most = found.upper == math.inf and value >= lengths[-1]
-    ax.plot([low, high], [at, at], color=look.color, lw=5, alpha=0.35, solid_capstyle="butt")
-    arrow = {"arrowstyle": "-|>", "color": look.color, "lw": 2, "shrinkA": 0, "shrinkB": 0}
-    if found.upper == math.inf:
-        ax.annotate("", (high * 1.35, at), (high, at), arrowprops=arrow)
-    if found.lower == -math.inf:
-        ax.annotate("", (low / 1.35, at), (low, at), arrowprops=arrow)
-    marker = ">" if most else "<" if least else look.marker
-    ax.plot([value], [at], marker, color=look.color, ms=9, **POINT)
-    text = ("≥ " if most else "≤ " if least else "") + tokens(value)
-    _note(ax, text, (value, at), (0, 7), look, ha="center")
-    return text if low == high else f"{text} [{tokens(low)}, {tokens(high)}]"
+def _dose_table(frame: pd.DataFrame, x: str, y: str, hue: str) -> pd.DataFrame:
+    """Return the columns hue, x, y, low, high and censored that `dose` draws."""
+    if y == "n50" and y not in frame.columns:
+        require_columns(frame, [hue, x, "length", *COUNTS])
+        frame = stats.n50_table(frame, [hue, x])
+    require_columns(frame, [hue, x, y])
+    require_positive(frame, x, y)
+    known = {c: frame[c] if c in frame.columns else math.nan for c in ("low", "high", "censored")}
+    return pd.DataFrame({hue: frame[hue], "x": frame[x], "y": frame[y], **known}).reset_index(drop=True)
 
 
-def _note(ax: Axes, text: str, at: Any, offset: tuple[int, int], look: Look, **align: str) -> None:
-    ax.annotate(text, at, offset, textcoords="offset points", color=look.ink, fontsize=SMALL,
-                path_effects=halo(), **align)  # fmt: skip
-
-
-def _unsolved(row: dict[Any, Any]) -> str:
-    if not row["p_solve"] < 1:
-        return ""
-    return f"\n({round(row['p_solve'] * row['seeds'])} of {row['seeds']} seeds solved)"
-
-
-def _dose_table(frame: pd.DataFrame, x: str, y: str, hue: str | None) -> pd.DataFrame:
-    """Return the columns x, y, low, high, censored (and hue) that `dose` draws."""
-    by = [x] if hue is None else [hue, x]
-    if y in ("recall", "n50") and y not in frame.columns:
-        require_columns(frame, [*by, "length", *COUNTS])
-        table = stats.recall(frame, by) if y == "recall" else stats.n50_table(frame, by)
-    else:
-        require_columns(frame, [*by, y])
-        table = frame[[*by, y, *(c for c in ("low", "high", "censored") if c in frame.columns)]]
-    table = table.reset_index(drop=True).rename(columns={x: "x", y: "y"})
-    table = table.assign(**{c: math.nan for c in ("low", "high", "censored") if c not in table.columns})
-    if not (table["x"] > 0).all():
-        raise ValueError(f"{x} has {table['x'].min()}; allowed on a log axis are positive numbers.")
-    if y != "recall" and not (table["y"] > 0).all():
-        raise ValueError(f"{y} has {table['y'].min()}; allowed on a log axis are positive numbers.")
-    return table
-
-
-def _bounds(part: pd.DataFrame) -> np.ndarray:
-    """Return for each row 1 where y is a mere lower bound of the truth, -1 where a mere upper one, else 0."""
+def _fit(part: pd.DataFrame) -> tuple[pd.DataFrame, stats.Estimate]:
+    """Return the least-squares line through log y on log x with its 95 % band for the mean, and its slope."""
     above = part["censored"].isin(["above", "both"]) & ~(part["y"] < part["high"])
-    under = part["censored"].isin(["below", "both"]) & ~(part["y"] > part["low"])
-    return np.where(above, 1, np.where(under, -1, 0))
-
-
-def _dose_points(ax: Axes, part: pd.DataFrame, look: Look) -> None:
-    """Draw points with their intervals; one that is only a bound is a triangle with an arrow."""
-    ax.vlines(part["x"], part["low"], part["high"], color=look.color, lw=1.5, alpha=0.6)
-    for up, marker in ((0, look.marker), (1, "^"), (-1, "v")):
-        chosen = part[_bounds(part) == up]
-        ax.plot(chosen["x"], chosen["y"], marker, color=look.color, ms=7, **POINT)
-        for x, y in zip(chosen["x"], chosen["y"], strict=True) if up else ():
-            arrow = {"arrowstyle": "<|-", "color": look.color, "lw": 2, "shrinkA": 0, "shrinkB": 3}
-            ax.annotate("", (x, y), (0, 22 * up), textcoords="offset points", arrowprops=arrow)
-            text = f"≥ {short(y)}" if up > 0 else f"≤ {short(y)}"
-            _note(ax, text, (x, y), (-9, 0), look, ha="right", va="center")
-
-
-def _fit(ax: Axes, part: pd.DataFrame, look: Look) -> stats.Estimate:
-    """Draw the least-squares line through log y on log x and its 95 % band for the mean; return the slope."""
-    lx, ly = np.log(part["x"].to_numpy(float)), np.log(part["y"].to_numpy(float))
+    below = part["censored"].isin(["below", "both"]) & ~(part["y"] > part["low"])
+    lx, ly = np.log(part[~(above | below)][["x", "y"]].to_numpy(float)).T
     if len(lx) < 3 or len(np.unique(lx)) < 2:
         raise ValueError(
             f"fit has {len(lx)} points; allowed are three measured ones or more, at different x."
@@ -192,30 +146,6 @@ def _fit(ax: Axes, part: pd.DataFrame, look: Look) -> stats.Estimate:
     at = np.linspace(lx.min(), lx.max(), 41)
     line = ly.mean() + slope * (at - middle)
     half = t * error * np.sqrt(1 / len(lx) + (at - middle) ** 2 / spread_x)
-    ax.plot(np.exp(at), np.exp(line), color=look.color, lw=1.6, zorder=2)
-    low, high = np.exp(line - half), np.exp(line + half)
-    ax.fill_between(np.exp(at), low, high, color=look.color, alpha=0.16, linewidth=0)
     width = t * error / math.sqrt(spread_x)
-    return stats.Estimate(slope, slope - width, slope + width)
-
-
-def _dose_scales(ax: Axes, frame: pd.DataFrame, table: pd.DataFrame, y: str, log_y: bool) -> None:
-    if y == "recall":
-        chance = {"chance": float(frame["chance"].mean())} if "chance" in frame.columns else {}
-        recall_axis(ax, chance)
-    elif y == "n50":
-        lengths = frame["length"].unique() if "length" in frame.columns else [4.0**i for i in range(1, 11)]
-        token_axis(ax, lengths, which="y")
-        ax.margins(y=0.15)
-    elif log_y:
-        _log_ticks(ax, "y", table["y"])
-    _log_ticks(ax, "x", table["x"])
-
-
-def _log_ticks(ax: Axes, which: str, values: pd.Series) -> None:
-    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    few = values.max() / values.min() < 150
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=7))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    band = np.exp(pd.DataFrame({"x": at, "y": line, "low": line - half, "high": line + half}))
+    return band, stats.Estimate(slope, slope - width, slope + width)

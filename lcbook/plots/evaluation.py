@@ -8,25 +8,28 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from lcbook import stats
 from lcbook.formats import Number, percent, short, spelled, tokens
-from lcbook.plots._marks import (
+from lcbook.plots._lines import (
     COUNTS,
     POINT,
-    draw_line,
-    halo,
+    draw_estimate,
+    draw_heat,
     legend,
+    log_axis,
     mark_training,
     mark_x,
+    note,
     require_one_probe,
+    select,
     spread,
+    trained_lengths,
 )
 from lcbook.plots._style import (
     DASHED,
@@ -36,17 +39,16 @@ from lcbook.plots._style import (
     SMALL,
     TEXT,
     Look,
-    color_bar,
     dress,
     looks,
-    luminance,
     new,
     recall_axis,
     styled,
     token_axis,
 )
+from lcbook.plots.recall import draw_recall
 from lcbook.stats.effective import HALF, NOLIMA, RULER, RULES, effective_table, lower_bound
-from lcbook.stats.estimate import require_columns
+from lcbook.stats.estimate import pooled_chance, require_columns
 from lcbook.stats.rankings import rank_table
 
 COMMON = (1, 10, 20, 100, 500)  # samples a cell in published tests
@@ -76,46 +78,81 @@ def recall_grid(
     or counts out of range.
     """
     require_columns(frame, ("length", y, "correct", "total"))
-    require_one_probe(frame)
-    cells = frame.groupby([y, "length"])[["correct", "total"]].sum().unstack("length", fill_value=0)
-    correct, total = cells["correct"].to_numpy(float), cells["total"].to_numpy(float)
-    low, high = stats.wilson(correct, total)
-    recall = np.where(total > 0, correct / np.maximum(total, 1), math.nan)
-    lengths, levels = list(cells["correct"].columns), list(cells.index)
-    ax = (
-        new((6.4, 1.5 + (0.52 if len(lengths) <= WIDE else 0.34) * max(len(levels), 3))) if ax is None else ax
-    )
-    dress(ax, "Length (tokens)", spelled(y), grid="")
-    mesh = ax.pcolormesh(
-        np.ma.masked_invalid(recall), cmap="cividis", vmin=0, vmax=1, edgecolor="white", lw=1
-    )
-    for i, j in np.argwhere(total > 0):
-        text = f"{100 * recall[i, j]:.0f} %"
-        if len(lengths) <= WIDE:
-            to = " to " if len(lengths) <= ROOMY else "–"
-            text += f"\n{100 * low[i, j]:.0f}{to}{100 * high[i, j]:.0f}"
-        dark = luminance(mesh.cmap(mesh.norm(recall[i, j]))) < 0.18
-        place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "linespacing": 1.1}
-        ax.text(j + 0.5, i + 0.5, text, color="white" if dark else "black", **place)
-    ax.set_xticks(np.arange(len(lengths)) + 0.5, [tokens(n) for n in lengths])
+    recall, total, low, high = _cells(frame, y)
+    levels, columns = list(recall.index), recall.shape[1]
+    ax = new((6.4, 1.5 + (0.52 if columns <= WIDE else 0.34) * max(len(levels), 3))) if ax is None else ax
+    words = (100 * recall).map("{:.0f} %".format)
+    if columns <= WIDE:
+        to = " to " if columns <= ROOMY else "–"
+        words += "\n" + (100 * low).map("{:.0f}".format) + to + (100 * high).map("{:.0f}".format)
     share = y == "depth" and max(levels) <= 1
     written = [f"{100 * v:.0f} %" if share else v if isinstance(v, str) else short(v) for v in levels]
-    ax.set_yticks(np.arange(len(levels)) + 0.5, written)
-    ax.tick_params(length=0)
-    ax.invert_yaxis()
+    cells = recall.set_axis(written, axis=0).set_axis([tokens(n) for n in recall], axis=1)
+    labels = ("Length (tokens)", spelled(y))
+    draw_heat(ax, cells, words, labels, {0: "0 %", 0.5: "50 %", 1: "100 %"})
     if train_length is not None:
-        mark_x(ax, sum(n <= train_length for n in lengths), f"trained to {tokens(train_length)}")
-    color_bar(ax, mesh).set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
-    ax.set_title(
-        title or "Recall, with 95 % interval", fontsize=TEXT, loc="left", pad=20 if train_length else 6
-    )
-    worst = np.unravel_index(np.nanargmin(recall), recall.shape)
-    said = f"from {percent(np.nanmin(recall))} (interval {percent(low[worst])} to {percent(high[worst])})"
+        mark_x(ax, sum(n <= train_length for n in recall), f"trained to {tokens(train_length)}")
+    pad = 20 if train_length else 6
+    ax.set_title(title or "Recall, with 95 % interval", fontsize=TEXT, loc="left", pad=pad)
+    worst, asked = recall.stack().idxmin(), total.stack()
+    counts = dict.fromkeys(str(int(n)) for n in (asked.min(), asked.max()))
+    said = f"from {percent(recall.loc[worst])} (interval {percent(low.loc[worst])} to {percent(high.loc[worst])})"
     ax.set_label(
-        f"{title + ': r' if title else 'R'}ecall by length and {y}, {said} to {percent(np.nanmax(recall))}, "
-        f"{_counts(total[total > 0])} queries a cell."
+        f"{title + ': r' if title else 'R'}ecall by length and {y}, {said} to {percent(recall.max(axis=None))}, "
+        f"{' to '.join(counts)} queries a cell."
     )
     return ax
+
+
+@styled
+def heat_map(
+    frame: pd.DataFrame,
+    *,
+    arm: str | None = None,
+    y: str = "gap",
+    train_length: Number | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw recall of one arm by length and `y` ("gap", or a column such as "depth"), chance the darkest.
+
+    A cell holds the percentage, seeds pooled, and where it fits half the width of its Wilson interval: the
+    noise of the queries alone, not that between seeds. `arm` may be left out where the frame has one.
+    """
+    require_columns(frame, ("arm", "length", y, "correct", "total", "chance"))
+    arms = list(frame["arm"].unique())
+    if arm is None and len(arms) > 1:
+        raise ValueError(f"arm is None; allowed is one of {', '.join(map(repr, arms))}.")
+    arm = arms[0] if arm is None else arm
+    frame = select(frame, "arm", arm)
+    recall, _, low, high = (one[::-1] for one in _cells(frame, y))
+    chance = pooled_chance(frame)
+    ax = new((6.4, 1.6 + 0.34 * max(len(recall), 5))) if ax is None else ax
+    words = (100 * recall).map("{:.0f}".format)
+    if recall.shape[1] <= 8:
+        words += " ±" + (50 * (high - low)).map("{:.0f}".format)
+    number = tokens if y == "gap" else short
+    cells = recall.set_axis([number(v) for v in recall.index], axis=0)
+    cells = cells.set_axis([tokens(n) for n in recall], axis=1)
+    labels = ("Length (tokens)", "Gap (tokens, by octave)" if y == "gap" else spelled(y))
+    draw_heat(
+        ax, cells, words, labels, {min(chance, 0.99): f"chance\n{percent(chance)}", 1: "100 %"}, size=9.5
+    )
+    for length in trained_lengths(frame, train_length):
+        mark_x(ax, sum(n <= length for n in recall), f"trained to {tokens(length)}")
+    ax.set_title(f"{arm}: recall in %", fontsize=TEXT, loc="left", pad=20)
+    span = f"from {percent(recall.min(axis=None))} to {percent(recall.max(axis=None))}"
+    ax.set_label(f"{arm}: heat map of recall by length and {y}, {span}, chance {percent(chance)}.")
+    return ax
+
+
+def _cells(frame: pd.DataFrame, y: str) -> tuple[pd.DataFrame, ...]:
+    """Return recall, queries, and the ends of Wilson's interval by `y` and length; NaN where nothing was asked."""
+    require_one_probe(frame)
+    counts = frame.groupby([y, "length"])[["correct", "total"]].sum()
+    counts = counts[counts["total"] > 0]
+    low, high = stats.wilson(counts["correct"].to_numpy(float), counts["total"].to_numpy(float))
+    table = counts.assign(recall=counts["correct"] / counts["total"], low=low, high=high)
+    return tuple(table[name].unstack("length") for name in ("recall", "total", "low", "high"))
 
 
 @styled
@@ -184,22 +221,32 @@ def rules_on_curve(
     require_columns(frame, ("length", *COUNTS))
     require_one_probe(frame)
     table = effective_table(frame.assign(arm=""), rules=rules)
-    curve = stats.recall(frame.assign(seed=0), by="length").sort_values("length")
-    lengths = curve["length"].to_numpy(float)
-    ax = new((6.4, 3.2 + 0.42 * len(table))) if ax is None else ax
+    one_model = frame.assign(arm="", seed=0)
+    curve = stats.recall(one_model, by="length").sort_values("length")
+    lengths, step = curve["length"].to_numpy(float), 0.16
+    size = (6.4, 3.2 + 0.42 * len(table))
+    ax, _ = draw_recall(
+        ax, one_model, "length", "arm", look={"": Look("#4d4d4d", "o")}, seeds=False, size=size
+    )
     dress(ax, "Length (tokens)", "Recall")
-    step = 0.16
-    chance = float(np.average(frame["chance"], weights=frame["total"]))
-    recall_axis(ax, {"chance": chance})
     token_axis(ax, lengths)
-    draw_line(ax, curve, "length", "recall", Look("#4d4d4d", "o"))
     ax.axhline(-0.06, color=GREY, lw=1)
     ax.set(xlim=(lengths[0] / 1.7, lengths[-1] * 1.7), ylim=(-0.12 - step * len(table), 1.04))
     ax.spines["left"].set_bounds(0, 1)
     ax.yaxis.set_label_coords(-0.13, 1 - 0.5 / (1.16 + step * len(table)))
     said = []
     for k, row in enumerate(table.to_dict(orient="records")):
-        said.append(_ruled(ax, row, -0.12 - step * (k + 0.5), OTHERS[k % len(OTHERS)]))
+        at, look = -0.12 - step * (k + 0.5), OTHERS[k % len(OTHERS)]
+        text, whole = draw_estimate(ax, at, row, "length", look)
+        words: dict[str, Any] = {
+            "color": look.ink,
+            "va": "center",
+            "annotation_clip": False,
+            "linespacing": 1.05,
+        }
+        note(ax, f"{MEANING.get(row['rule'], row['rule'])}:\n{text}", (1.02, at), (0, 0),
+             xycoords=("axes fraction", "data"), **words)  # fmt: skip
+        said.append(f"{row['rule']} {whole}")
     mark_training(ax, frame, train_length)
     ax.set_label(
         f"Recall against length, {percent(curve['recall'].iloc[0])} at {tokens(lengths[0])} and "
@@ -236,21 +283,21 @@ def samples_needed(marks: Sequence[int] = COMMON, *, most: int = 1000, ax: Axes 
         low = float(stats.wilson(k, k)[0])
         ax.vlines(k, 0, low, color=PALE, lw=1.2, zorder=1)
         ax.plot([k], [low], one.marker, color=one.color, ms=8, **POINT)
-        words: dict[str, Any] = {"path_effects": halo(), "fontsize": SMALL, "zorder": 5, "ha": "left"}
         last = k * 3 > most
-        down = (2, -7) if not last else (0, -9)
-        if last:
-            words["ha"] = "center"
-        ax.annotate(
-            percent(low), (k, low), down, textcoords="offset points", va="top", color=one.ink, **words
+        note(
+            ax,
+            percent(low),
+            (k, low),
+            (0, -9) if last else (2, -7),
+            one.ink,
+            va="top",
+            ha="center" if last else "left",
         )
         said.append(f"{k} of {k} {percent(low)}")
     recall_axis(ax)
-    ax.set_xscale("log")
+    log_axis(ax.xaxis, short)
     ax.set_xlim(0.9, most * 1.12)
     ax.xaxis.set_major_locator(FixedLocator(sorted({*(int(k) for k in marks), most})))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     legend(
         ax,
         [
@@ -280,12 +327,11 @@ def variance_bars(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     told = []
     for at, row in enumerate(table.to_dict(orient="records")):
         rest = row["source"] in ("interaction", "sampling")
-        look = Look("#8c8c8c", "o") if rest else OTHERS[at % len(OTHERS)]
-        ax.barh(at, row["share"], height=0.62, color=look.color, alpha=0.75, zorder=2)
+        color = "#8c8c8c" if rest else OTHERS[at % len(OTHERS)].color
+        ax.barh(at, row["share"], height=0.62, color=color, alpha=0.75, zorder=2)
         ax.hlines(at, row["low"], row["high"], color="black", lw=1.8, zorder=3)
         text = f"{100 * row['share']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
-        ax.annotate(text, (max(row["high"], row["share"]), at), (6, 0), textcoords="offset points", va="center",
-                    fontsize=SMALL, path_effects=halo(), zorder=5)  # fmt: skip
+        note(ax, text, (max(row["high"], row["share"]), at), (6, 0), "black", va="center")
         told.append(f"{row['source']} {text}")
     names = [spelled(str(source)) for source in table["source"]]
     ax.set_yticks(range(len(table)), ["\n".join(textwrap.wrap(name, 18)) for name in names])
@@ -311,46 +357,31 @@ def tau_matrix(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     rows, columns = names[1:], names[:-1]
     to, height = (" to ", 0.6) if len(columns) <= 4 else ("\nto ", 0.75)
     ax = new((6.4, 1.5 + height * len(rows))) if ax is None else ax
-    dress(ax, grid="")
-    values, told = np.full((len(rows), len(columns)), math.nan), []
-    found = {frozenset((row["a"], row["b"])): row for row in table.to_dict(orient="records")}
-    for i, down in enumerate(rows):
-        for j, along in enumerate(columns):
-            if j <= i and frozenset((down, along)) in found:
-                values[i, j] = found[frozenset((down, along))]["tau"]
-    mesh = ax.pcolormesh(
-        np.ma.masked_invalid(values), cmap=mpl.colormaps["PuOr"], vmin=-1, vmax=1, edgecolor="white", lw=1
-    )
-    for i, j in np.argwhere(np.isfinite(values)):
-        row = found[frozenset((rows[i], columns[j]))]
-        dark = luminance(mesh.cmap(mesh.norm(values[i, j]))) < 0.18
-        if row["low"] > 0 or row["high"] < 0:
-            ax.add_patch(Rectangle((j + 0.03, i + 0.04), 0.94, 0.92, fill=False, ec="black", lw=2.5))
-        text = f"{_signed(row['tau'])}\n{_signed(row['low'], 1)}{to}{_signed(row['high'], 1)}"
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=SMALL, linespacing=1.1,
-                color="white" if dark else "black")  # fmt: skip
-        told.append(
-            f"{columns[j]} and {rows[i]} {_signed(row['tau'])} [{_signed(row['low'])}, {_signed(row['high'])}]"
+    values, told = pd.DataFrame(math.nan, rows, columns), []
+    words = values.astype(object)
+    for row in table[np.isfinite(table["tau"])].to_dict(orient="records"):
+        along, down = sorted((row["a"], row["b"]), key=names.index)
+        values.loc[down, along] = row["tau"]
+        words.loc[down, along] = (
+            f"{_signed(row['tau'])}\n{_signed(row['low'], 1)}{to}{_signed(row['high'], 1)}"
         )
+        if row["low"] > 0 or row["high"] < 0:
+            corner = (columns.index(along) + 0.03, rows.index(down) + 0.04)
+            ax.add_patch(Rectangle(corner, 0.94, 0.92, fill=False, ec="black", lw=2.5, zorder=3))
+        told.append(
+            f"{along} and {down} {_signed(row['tau'])} [{_signed(row['low'])}, {_signed(row['high'])}]"
+        )
+    draw_heat(ax, values, words, ("", ""), {-1: "−1", 0: "0", 1: "1"}, cmap="PuOr")
     wide, slant = (max(8, 52 // max(len(columns), 1)), {}) if len(columns) <= 4 else (16, SLANTED)
-    wrapped = ["\n".join(textwrap.wrap(str(n), wide)) for n in columns]
-    ax.set_xticks(np.arange(len(columns)) + 0.5, wrapped, **slant)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, ["\n".join(textwrap.wrap(str(n), 16)) for n in rows])
-    ax.tick_params(length=0)
+    ax.set_xticks(ax.get_xticks(), [textwrap.fill(str(name), wide) for name in columns], **slant)
+    ax.set_yticks(ax.get_yticks(), [textwrap.fill(str(name), 16) for name in rows])
     ax.spines[:].set_visible(False)
-    ax.invert_yaxis()
-    color_bar(ax, mesh).set_ticks([-1, 0, 1], labels=["−1", "0", "1"])
     ax.set_title("Kendall's tau, with 95 % interval", fontsize=TEXT, loc="left")
     ax.set_label(f"Kendall's tau between benchmarks, with 95 % intervals: {'; '.join(told)}.")
     return ax
 
 
 # Shared by the figures
-
-
-def _counts(total: np.ndarray) -> str:
-    least, most = int(total.min()), int(total.max())
-    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _crossings(a: np.ndarray, b: np.ndarray) -> int:
@@ -363,21 +394,3 @@ def _signed(value: float, digits: int = 2) -> str:
         return "none"
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
-
-
-def _ruled(ax: Axes, row: dict[Any, Any], at: float, look: Look) -> str:
-    """Draw one effective length at height `at`, named on the roomier side; return it in words."""
-    value, low, high = float(row["length"]), float(row["low"]), float(row["high"])
-    above, under = row["censored"] in ("above", "both"), row["censored"] in ("below", "both")
-    ax.hlines(at, low, high, color=look.color, lw=6, alpha=0.35)
-    for end, factor in [(high, 1.5)] * above + [(low, 1 / 1.5)] * under:
-        arrow = {"arrowstyle": "-|>", "color": look.color, "lw": 2, "shrinkA": 0, "shrinkB": 0}
-        ax.annotate("", (end * factor, at), (end, at), arrowprops=arrow, annotation_clip=False)
-    most, least = above and value >= high, under and value <= low
-    ax.plot([value], [at], ">" if most else "<" if least else look.marker, color=look.color, ms=9, **POINT)
-    text = ("≥ " if most else "≤ " if least else "") + tokens(value)
-    name = MEANING.get(row["rule"], row["rule"])
-    words: dict[str, Any] = {"fontsize": SMALL, "color": look.ink, "va": "center", "annotation_clip": False}
-    ax.annotate(f"{name}:\n{text}", (1.02, at), xycoords=("axes fraction", "data"), linespacing=1.05, **words)
-    shown = text if low == high else f"{text} [{tokens(low)}, {tokens(high)}]"
-    return f"{row['rule']} {shown}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from lcbook import stats
 from lcbook.formats import Number, called, percent, short, tokens
-from lcbook.plots._marks import COUNTS, POINT, legend, mark_training, name_lines
+from lcbook.plots._lines import (
+    COUNTS,
+    POINT,
+    Panels,
+    draw_estimate,
+    draw_seeds,
+    facets,
+    legend,
+    mark_training,
+    name_lines,
+    note,
+    pair,
+)
 from lcbook.plots._style import GREY, SMALL, Look, dress, looks, new, recall_axis, styled, token_axis
 from lcbook.stats import survival
 from lcbook.stats.estimate import require_columns
@@ -71,40 +83,42 @@ def learning_curves(
     window: int = 20,
     gate: Number = 0.99,
     chance: Number | None = None,
-    ax: Sequence[Axes] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw recall on fresh training batches, a panel an arm and a thin line a seed, the mean of `window` updates.
 
     `recalls` has, for each arm, one sequence a seed with one recall an update (`Trained.recalls`). The share of seeds
-    whose line came to `gate` stands in each title. Returns the panels as a flat array; `ax` gives them. Raises
-    ValueError for no arm, an arm without seeds, a seed without recalls, a window below 1, or another number of axes.
+    whose line came to `gate` stands in each title. Returns the panels as a flat array. Raises ValueError for no arm, an
+    arm without seeds, a seed without recalls, or a window below 1.
     """
     if not recalls or not all(len(seeds) and all(map(len, seeds)) for seeds in recalls.values()):
         raise ValueError("recalls has no arm, or a seed without recalls; allowed is one or more of each.")
     if window < 1:
         raise ValueError(f"window is {window}; allowed is 1 or more.")
-    axes = _panels(len(recalls), ax)
-    look, longest = looks(list(recalls)), max(len(seed) for seeds in recalls.values() for seed in seeds)
-    for i, (one, (arm, seeds)) in enumerate(zip(axes, recalls.items(), strict=True)):
-        smooth = [pd.Series(seed, dtype=float).rolling(window, min_periods=1).mean() for seed in seeds]
-        for line in smooth:
-            one.plot(range(1, len(line) + 1), line, color=look[arm].color, lw=1.1, alpha=0.75)
-        solved = sum(line.max() >= gate for line in smooth)
-        dress(one, "Update", "" if i % 2 else "Recall in training")
-        recall_axis(one, {"chance": chance} if chance is not None else {})
+    table = pd.concat(
+        pd.DataFrame({"arm": arm, "seed": i, "update": range(1, len(seed) + 1),
+                      "recall": pd.Series(seed, dtype=float).rolling(window, min_periods=1).mean()})
+        for arm, seeds in recalls.items() for i, seed in enumerate(seeds)
+    )  # fmt: skip
+    look, longest = looks(list(recalls)), table["update"].max()
+    panels = facets(table, "arm", columns=2, height=2.4)
+    for arm, ax in panels.items():
+        part = table[table["arm"] == arm]
+        draw_seeds(ax, part, "update", "recall", "arm", {arm: look[arm]}, lw=1.1, alpha=0.75)
+        lines = part.groupby("seed")["recall"]
+        solved, seeds = (lines.max() >= gate).sum(), len(lines)
+        dress(ax, "Update", "Recall in training")
+        recall_axis(ax, {"chance": chance} if chance is not None else {})
         if chance is not None:  # a panel is low: fewer ticks
-            one.set_yticks([chance, 0.5, 1], ["chance", "50 %", "100 %"])
-        one.axhline(float(gate), color=GREY, lw=1.2, ls="--", zorder=1.5)
-        one.set_xlim(0, longest)
-        _update_axis(one, 4)
-        one.tick_params(labelleft=i % 2 == 0)
-        one.set_title(f"{arm}: {solved} of {len(seeds)}", fontsize=SMALL, loc="left", color=look[arm].ink)
-        one.set_label(
-            f"Recall in training, {arm}: {solved} of {len(seeds)} seeds came to {percent(gate)} within "
-            f"{short(longest)} updates; at the end they recall {percent(np.mean([line.iloc[-1] for line in smooth]))} "
-            "on average."
+            ax.set_yticks([chance, 0.5, 1], ["chance", "50 %", "100 %"])
+        ax.axhline(float(gate), color=GREY, lw=1.2, ls="--", zorder=1.5)
+        ax.set_xlim(0, longest)
+        _update_axis(ax, 4)
+        ax.set_title(f"{arm}: {solved} of {seeds}", fontsize=SMALL, loc="left", color=look[arm].ink)
+        ax.set_label(
+            f"Recall in training, {arm}: {solved} of {seeds} seeds came to {percent(gate)} within "
+            f"{short(longest)} updates; at the end they recall {percent(lines.last().mean())} on average."
         )
-    return axes
+    return np.array(list(panels.values()))
 
 
 @styled
@@ -144,7 +158,10 @@ def ablation_forest(
         if value == baseline:
             ax.plot([1], [at], look[value].marker, color=look[value].color, ms=8, **POINT)
         else:
-            _ratio(ax, at, ratios[value], look[value])
+            one, (least, most) = ratios[value], ax.get_xlim()
+            ax.hlines(at, max(one.low, least), min(one.high, most), color=look[value].color, lw=2)
+            alone = asdict(one) | {"low": one.value, "high": one.value}  # open where it is a mere bound
+            draw_estimate(ax, at, alone, "value", look[value])
         told = "" if value == baseline else f" {ratios[value]} times,"
         said.append(f"{called(hue, value)}{told} {count} escaped")
     ax.text(1.03, -0.75, "past the gate", transform=ax.get_yaxis_transform(), fontsize=SMALL, color=GREY)
@@ -188,11 +205,10 @@ def length_interaction(
         part = found[found[rows] == name]
         places = [at + 0.2 * (list(look).index(value) - (len(look) - 1) / 2) for value in part[hue]]
         ax.plot(part["n50"], places, color=GREY, lw=1, zorder=1)
-        told = []
-        for place, row in zip(places, part.to_dict(orient="records"), strict=True):
-            censored = row["censored"] if isinstance(row["censored"], str) else None
-            estimate = stats.Estimate(row["n50"], row["low"], row["high"], censored)
-            told.append(f"{called(hue, row[hue])} {_length(ax, place, estimate, look[row[hue]])}")
+        told = [
+            f"{called(hue, row[hue])} {draw_estimate(ax, place, row, 'n50', look[row[hue]])[1]}"
+            for place, row in zip(places, part.to_dict(orient="records"), strict=True)
+        ]
         said.append(f"{called(rows, name)}: {', '.join(told)}")
     mark_training(ax, table, train_length)
     legend(ax, [(called(hue, value), Look(one.color, one.marker, "none")) for value, one in look.items()])
@@ -214,20 +230,6 @@ def _update_axis(ax: Axes, ticks: int = 6) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
-def _panels(count: int, ax: Sequence[Axes] | np.ndarray | None) -> np.ndarray:
-    """Return `count` axes, two beside each other, or those given."""
-    if ax is not None:
-        axes = np.ravel(np.asarray(ax, dtype=object))
-        if len(axes) != count:
-            raise ValueError(f"ax has {len(axes)} axes; allowed are {count}, one an arm.")
-        return axes
-    height = -(-count // 2)
-    axes = np.ravel(new((6.4, 0.4 + 2.3 * height), nrows=height, ncols=min(count, 2), squeeze=False))
-    for extra in axes[count:]:
-        extra.set_axis_off()
-    return axes[:count]
-
-
 def _ratio_axis(ax: Axes, ratios: Iterable[stats.Estimate]) -> None:
     """Make x a ratio, logarithmic with 1 inside and ticks such as 1/2 and 2."""
     finite = [float(e) for one in ratios for e in (one.low, one.value, one.high) if 0 < e < math.inf]
@@ -241,53 +243,11 @@ def _ratio_axis(ax: Axes, ratios: Iterable[stats.Estimate]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} ×"))
 
 
-def _ratio(ax: Axes, at: int, found: stats.Estimate, look: Look) -> None:
-    """Draw one ratio in row `at`; a mere bound is open, with an arrow."""
-    value, low, high = float(found.value), float(found.low), float(found.high)
-    least, most = ax.get_xlim()
-    ax.hlines(at, max(low, least), min(high, most), color=look.color, lw=2)
-    bare, ways = found.censored is not None, {None: (), "above": (1,), "below": (-1,), "both": (-1, 1)}
-    ax.plot([value], [at], look.marker, color=look.color, ms=8, **(POINT | _open(look) if bare else POINT))
-    for way in ways[found.censored]:
-        _arrow(ax, (value, float(at)), way, look)
-
-
-def _length(ax: Axes, at: float, found: stats.Estimate, look: Look) -> str:
-    """Draw one n50 at height `at` and return it in words."""
-    value, low, high = float(found.value), float(found.low), float(found.high)
-    ax.hlines(at, low, high, color=look.color, lw=2)
-    over = found.upper == math.inf and value >= high
-    under = found.lower == -math.inf and value <= low
-    ax.plot(
-        [value],
-        [at],
-        look.marker,
-        color=look.color,
-        ms=8,
-        **(POINT | _open(look) if over or under else POINT),
-    )
-    if over or under:
-        _arrow(ax, (value, at), 1 if over else -1, look)
-    text = ("≥ " if over else "≤ " if under else "") + tokens(value)
-    return text if low == high else f"{text} [{tokens(low)}, {tokens(high)}]"
-
-
-def _open(look: Look) -> dict[str, Any]:
-    return {"mfc": "white", "mec": look.color, "mew": 1.8}
-
-
-def _arrow(ax: Axes, at: tuple[float, float], way: int, look: Look) -> None:
-    arrow = {"arrowstyle": "<|-", "color": look.color, "lw": 1.8, "shrinkA": 0, "shrinkB": 4}
-    ax.annotate("", at, (22 * way, 0), textcoords="offset points", arrowprops=arrow)
-
-
 COLUMNS = ("arm", "seed", "update", "trained_at", "length", "loss", "chance")
 
 
 @styled
-def loss_by_length(
-    table: pd.DataFrame, arm: str, *, ax: Sequence[Axes] | np.ndarray | None = None
-) -> np.ndarray:
+def loss_by_length(table: pd.DataFrame, arm: str, *, ax: Panels | None = None) -> np.ndarray:
     """Draw one arm of `trace.traces`: above, the length of the updates; below, the loss on answers at each length.
 
     Lines are means over seeds, in nats; dotted, the loss of a guesser. The axes span all arms of `table`, so that
@@ -299,11 +259,7 @@ def loss_by_length(
     if arm not in arms:
         raise ValueError(f"arm is {arm!r}; allowed is one of {arms}.")
     ratios = {"height_ratios": (1, 2.2)}
-    made = new((6.4, 4.6), nrows=2, sharex=True, gridspec_kw=ratios) if ax is None else ax
-    axes = np.ravel(np.asarray(made, dtype=object))
-    if len(axes) != 2:
-        raise ValueError(f"ax has {len(axes)} axes; allowed are two, for lengths and loss.")
-    top, bottom = axes
+    top, bottom = axes = pair(ax, "lengths and loss", (6.4, 4.6), nrows=2, sharex=True, gridspec_kw=ratios)
     mine, last = table[table["arm"] == arm], table["update"].max()
     guess = -math.log(float(mine["chance"].iloc[0]))
     first = mine[mine["seed"] == mine["seed"].iloc[0]].drop_duplicates("update")
@@ -311,20 +267,18 @@ def loss_by_length(
     dress(top, "", "Tokens in a\nsequence")
     top.set_ylim(0, 1.1 * table["trained_at"].max())
     top.set_title(arm, fontsize=SMALL, loc="left")
-    look = looks([tokens(n) for n in sorted(table["length"].unique())])
-    said = []
-    for n, part in mine.groupby("length"):
-        line, one = part.groupby("update")["loss"].mean(), look[tokens(n)]
-        bottom.plot(line.index, line, color=one.color, ls=one.line, lw=2)
-        said.append(f"{line.iloc[-1]:.2f} at {tokens(n)} tokens")
+    look, said = looks([tokens(n) for n in sorted(table["length"].unique())]), []
+    means = mine.groupby(["length", "update"])["loss"].mean().reset_index()
+    for n, line in means.groupby("length"):
+        one = look[tokens(n)]
+        bottom.plot(line["update"], line["loss"], color=one.color, ls=one.line, lw=2)
+        said.append(f"{line['loss'].iloc[-1]:.2f} at {tokens(n)} tokens")
     bottom.axhline(guess, color=GREY, lw=1.2, ls=":")
-    bottom.annotate(
-        "guessing", (last, guess), (0, 3), textcoords="offset points", ha="right", fontsize=SMALL, color=GREY
-    )
+    note(bottom, "guessing", (last, guess), (0, 3), ha="right")
     dress(bottom, "Update", "Loss on answers\n(nats)")
     bottom.set_ylim(0, 1.12 * max(guess, float(table["loss"].quantile(0.98))))
     bottom.set_xlim(0, last * 1.01)
-    bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _update_axis(bottom)
     legend(bottom, [(f"{name} tokens", one) for name, one in look.items()])
     trained = f"{short(first['trained_at'].min())} to {short(first['trained_at'].max())} tokens"
     top.set_label(f"Lengths of the updates under {arm}: {trained}.")

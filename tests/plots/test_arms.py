@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection
 
 from lcbook import plots, stats
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
-
+from tests.drawn import bars, dots, faint, lines_of, marks, near, segments, thick, ticks, xy
 
 ARMS = {"delta rule": 80, "attention": 95, "additive, silenced previous-token head": 20}
 CHANCES = dict(zip(ARMS, (1 / 8, 1 / 4, 1 / 16), strict=True))
@@ -53,21 +43,6 @@ def silenced(layers=2, heads=3, seeds=2) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(chance=1 / 8)
 
 
-def xy(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
-def near(rows) -> list:
-    """Return rows of numbers to compare with approximately."""
-    return [pytest.approx(tuple(row)) for row in rows]
-
-
-def segments(ax) -> list[tuple[float, ...]]:
-    """Return the ends (x, y, x, y) of the lines that collections draw."""
-    drawn = [c for c in ax.collections if isinstance(c, LineCollection)]
-    return [tuple(map(float, np.ravel(ends))) for c in drawn for ends in c.get_segments()]
-
-
 def test_an_arm_is_a_row_with_a_dot_a_seed_the_mean_and_its_interval():
     frame = armed()
     ax = plots.recall_by_arm(frame)
@@ -84,8 +59,8 @@ def test_an_arm_is_a_row_with_a_dot_a_seed_the_mean_and_its_interval():
     ]
     want = [(table.loc[arm, "low"], at, table.loc[arm, "high"], at) for at, arm in enumerate(ARMS)]
     assert segments(ax) == near(want)
-    dots = [xy(line) for line in ax.lines if line.get_alpha() == 0.45]
-    for at, (right, points) in enumerate(zip(ARMS.values(), dots, strict=True)):
+    rows = [[(x, y) for x, y in dots(ax) if round(y) == at] for at in range(3)]
+    for at, (right, points) in enumerate(zip(ARMS.values(), rows, strict=True)):
         assert [x for x, _ in points] == pytest.approx([(right + seed) / 101 for seed in range(3)])
         assert len({y for _, y in points}) == 3, "the seeds lie one below the other"
         assert all(abs(y - at) < 0.4 for _, y in points)
@@ -110,13 +85,9 @@ def test_a_long_name_is_broken_and_has_room():
     assert ax.get_window_extent().width > 0.6 * ax.figure.bbox.width
 
 
-def dotted(ax) -> list[list[tuple[float, float]]]:
-    return [xy(line) for line in ax.lines if line.get_linestyle() == ":"]
-
-
 def test_chance_is_a_line_and_a_tick_that_ousts_those_close_by():
     ax = plots.recall_by_arm(armed())
-    assert dotted(ax) == [[(1 / 8, 0), (1 / 8, 1)]]
+    assert lines_of(ax, ":") == [[(1 / 8, 0), (1 / 8, 1)]]
     assert [text.get_text() for text in ax.get_xticklabels()] == [
         "0 %", "25 %", "50 %", "75 %", "100 %", "chance",
     ]  # fmt: skip
@@ -131,7 +102,7 @@ def test_chance_is_a_line_and_a_tick_that_ousts_those_close_by():
 def test_chances_that_differ_are_a_line_each_in_its_row():
     frame = armed()
     ax = plots.recall_by_arm(frame.assign(chance=frame["arm"].map(CHANCES)))
-    assert not dotted(ax), "one line for all would be wrong"
+    assert not lines_of(ax, ":"), "one line for all would be wrong"
     upright = [ends for ends in segments(ax) if ends[0] == ends[2]]
     assert upright == near((c, at - 0.4, c, at + 0.4) for at, c in enumerate(CHANCES.values()))
     assert ax.get_xticks()[-1] == 1 / 16, "the tick is that of the row above it"
@@ -149,12 +120,7 @@ def test_a_mark_is_a_dashed_line_with_its_words():
 
 def test_one_seed_has_its_dot_in_the_middle_of_the_row():
     ax = plots.recall_by_arm(armed(seeds=1))
-    assert [y for line in ax.lines if line.get_alpha() == 0.45 for _, y in xy(line)] == [0, 1, 2]
-
-
-def dots(ax) -> list[tuple[float, float]]:
-    (line,) = [line for line in ax.lines if line.get_marker() == "o"]
-    return sorted(xy(line))
+    assert [y for _, y in dots(ax)] == [0, 1, 2]
 
 
 def test_a_panel_a_layer_has_a_dot_a_head_and_seed_where_it_looks():
@@ -164,8 +130,8 @@ def test_a_panel_a_layer_has_a_dot_a_head_and_seed_where_it_looks():
     assert [ax.get_xlabel() for ax in axes] == ["Weight on the token before", "Weight on the needle's value"]
     for layer, x, ax in ((1, "previous", axes[0]), (2, "lookup", axes[1])):
         part = frame[frame["layer"] == layer]
-        assert dots(ax) == near(sorted(zip(part[x], part["correct"] / 101, strict=True)))
-        assert dotted(ax) == [[(0, 1 / 8), (1, 1 / 8)]]
+        assert sorted(marks(ax)) == near(sorted(zip(part[x], part["correct"] / 101, strict=True)))
+        assert lines_of(ax, ":") == [[(0, 1 / 8), (1, 1 / 8)]]
         assert ax.get_xlim()[0] < 0
         assert ax.get_xlim()[1] > 1
     assert plots.alt(axes) == (
@@ -181,7 +147,7 @@ def test_lengths_of_a_head_are_pooled_by_their_queries():
     frame = pd.concat([frame.assign(correct=10, total=40), frame.assign(correct=50, total=60)])
     frame = pd.concat([frame, frame[:1].assign(seed=1, correct=3, total=10, previous=0.4)])
     axes = plots.ablations(frame)
-    assert [dots(ax) for ax in axes] == [near([(0.4, 0.3), (0.9, 0.6)]), near([(0.02, 0.6)])]
+    assert [sorted(marks(ax)) for ax in axes] == [near([(0.4, 0.3), (0.9, 0.6)]), near([(0.02, 0.6)])]
     assert plots.alt(axes[1]).endswith("(0.02) is 60 %; chance 12.5 %."), "there is no other head"
 
 
@@ -195,22 +161,39 @@ def test_the_last_layer_alone_is_drawn_against_lookup():
     assert len(plots.ablations(silenced(layers=5))) == 5
 
 
-def test_recall_is_named_at_the_first_panel_and_where_chance_differs():
-    frame = silenced()
-    written = [
-        [bool(ax.yaxis.get_tick_params()["labelleft"]) for ax in plots.ablations(one)]
-        for one in (frame, frame.assign(chance=frame["layer"] / 8))
+def sided(arms=("attention", "delta"), gain=(1, 60)) -> pd.DataFrame:
+    rows = [
+        {"arm": arm, "order": order, "seed": seed, "correct": 30 + seed + (by if order == "first" else 0)}
+        for order in ("last", "first")
+        for arm, by in zip(arms, gain, strict=True)
+        for seed in range(5)
     ]
-    assert written == [[True, False], [True, True]]
+    return pd.DataFrame(rows).assign(total=100, chance=0.125)
 
 
-def test_draws_on_the_axes_given():
-    figure, axes = plt.subplots(1, 3)
-    assert plots.recall_by_arm(armed(), ax=axes[0]) is axes[0]
-    assert list(plots.ablations(silenced(), ax=axes[1:])) == list(axes[1:])
-    assert plt.get_fignums() == [figure.number]
-    with pytest.raises(ValueError, match="ax has 3 axes; allowed are 2, one a layer"):
-        plots.ablations(silenced(), ax=axes)
+def test_interaction_draws_both_sides_of_each_arm():
+    frame = sided()
+    ax = plots.interaction(frame, x="order")
+    lines = thick(ax)
+    assert [list(line.get_ydata()) for line in lines] == [
+        pytest.approx([0.32, 0.33]),
+        pytest.approx([0.32, 0.92]),
+    ]
+    assert all(np.round(line.get_xdata()).tolist() == [0, 1] for line in lines)
+    assert ticks(ax, "x") == ["last", "first"], "in the order they come"
+    table = stats.recall(frame, ["arm", "order"])
+    assert sorted(bars(ax)) == near(sorted(zip(table["low"], table["high"], strict=True)))
+    seeds = [list(line.get_ydata()) for line in faint(ax)]
+    assert [0.34, 0.94] in [pytest.approx(one) for one in seeds]
+    assert len(seeds) == 10
+    assert "Recall with last and first: attention 32 % and 33 %; delta 32 % and 92 %" in plots.alt(ax)
+
+
+def test_interaction_names_a_truth_value_by_its_column():
+    frame = sided().assign(**{"task.query_first": sided()["order"] == "first"})
+    ax = plots.interaction(frame, x="task.query_first")
+    assert ticks(ax, "x") == ["query first False", "query first True"]
+    assert ax.get_xlabel() == "Query first"
 
 
 def several() -> pd.DataFrame:
@@ -225,6 +208,9 @@ def several() -> pd.DataFrame:
         (lambda: plots.recall_by_arm(armed().assign(probe=["a", "b"] * 9)), "mixes the probes"),
         (lambda: plots.recall_by_arm(armed(), mark=(50, "half")), r"mark is \(50, 'half'\); allowed is a recall"),
         (lambda: plots.recall_by_arm(armed(), mark=(float("nan"), "half")), r"mark is \(nan, 'half'\)"),
+        (lambda: plots.interaction(armed(), x="seed"), r"seed has the values \[0, 1, 2\]; allowed are two"),
+        (lambda: plots.interaction(sided()[:15], x="order"), r"delta has order \['last'\] only"),
+        (lambda: plots.interaction(sided().assign(probe=["a", "b"] * 10), x="order"), "mixes the probes"),
         (lambda: plots.ablations(silenced().drop(columns="lookup")), r"lacks the columns \['lookup'\]"),
         (lambda: plots.ablations(silenced()[:0]), "has no rows"),
         (lambda: plots.ablations(silenced().assign(probe=["a", "b"] * 6)), "mixes the probes"),

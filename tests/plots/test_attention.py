@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 
 from lcbook import plots, stats
-from lcbook.plots._style import SMALL
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
+from lcbook.plots import SMALL
+from tests.drawn import dots, lines_of, near, segments, thick, ticks, xy
 
 
 def hopped(hops=(1, 2, 3), layers=(1, 2, 4), seeds=5) -> pd.DataFrame:
@@ -56,15 +47,6 @@ def maps(layers=2, heads=3, queries=5, keys=7) -> list[torch.Tensor]:
     return list(scores.masked_fill(~seen, -torch.inf).softmax(-1))
 
 
-def xy(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
-def near(rows) -> list:
-    """Return rows of numbers to compare with approximately."""
-    return [pytest.approx(tuple(row)) for row in rows]
-
-
 def rings(ax: Axes) -> list[tuple[float, float]]:
     return [point for line in ax.lines if line.get_markerfacecolor() == "none" for point in xy(line)]
 
@@ -78,34 +60,19 @@ def test_hops_have_a_panel_each_with_a_dot_a_seed_the_mean_its_interval_and_chan
         part = table[table["hops"] == hop].sort_values("model.layers")
         (mean,) = [line for line in ax.lines if line.get_linewidth() == 1.6]
         assert xy(mean) == near(zip(part["model.layers"], part["recall"], strict=True))
-        (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
-        ends = [(x, low, high) for (x, low), (_, high) in bars.get_segments()]
-        assert ends == near(part[["model.layers", "low", "high"]].itertuples(index=False))
-        dots = [p for line in ax.lines if line.get_alpha() == 0.45 for p in xy(line)]
+        ends = zip(part["model.layers"], part["low"], part["model.layers"], part["high"], strict=True)
+        assert segments(ax) == near(ends)
         want = [((94 if n > hop else 10) + s) / 101 for n in (1, 2, 4) for s in range(5)]
-        assert sorted(y for _, y in dots) == pytest.approx(sorted(want))
-        assert {round(x) for x, _ in dots} == {1, 2, 4}
-        assert len({x for x, _ in dots}) == 15, "the seeds lie side by side"
-        (chance,) = [line for line in ax.lines if line.get_linestyle() == ":"]
-        assert list(chance.get_ydata()) == [1 / 8] * 2
+        assert sorted(y for _, y in dots(ax)) == pytest.approx(sorted(want))
+        assert {round(x) for x, _ in dots(ax)} == {1, 2, 4}
+        assert len({x for x, _ in dots(ax)}) == 15, "the seeds lie side by side"
+        assert lines_of(ax, ":") == [[(0, 1 / 8), (1, 1 / 8)]]
     assert plots.alt(axes).startswith(
         "1 hop: recall by the number of layers 11.9 % with 1, 95 % with 2, 95 % with 4; chance 12.5 %. 2 hops:"
     )
 
 
-def named(ax: Axes, side: str) -> bool:
-    """Return whether the ticks at the "left" or "bottom" are written."""
-    axis = ax.yaxis if side == "left" else ax.xaxis
-    return bool(axis.get_tick_params()[f"label{side}"])
-
-
-def test_hops_are_named_at_the_outer_panels_and_where_chance_differs():
-    axes = plots.hops_by_layers(hopped(hops=(1, 2, 3, 4)))
-    assert [named(ax, "left") for ax in axes] == [True, False, True, False]
-    assert [named(ax, "bottom") for ax in axes] == [False, False, True, True]
-    frame = hopped()
-    axes = plots.hops_by_layers(frame.assign(chance=frame["hops"] / 8))
-    assert [named(ax, "left") for ax in axes] == [True, True, True], "one tick for all would be wrong"
+def test_any_number_of_hops_has_its_panels():
     assert len(plots.hops_by_layers(hopped(hops=(1, 2, 3, 4, 5)))) == 5
     assert len(plots.hops_by_layers(hopped(hops=(2,), seeds=1))) == 1
 
@@ -115,20 +82,19 @@ def test_recall_by_rate_counts_each_model_once():
     frame.loc[len(frame)] = ["delta", 0.003, 3, 0.95]  # a fourth seed at one rate, with a single row
     ax = plots.recall_by_rate(frame)
     assert ax.get_xscale() == "log"
-    lines = [line for line in ax.lines if line.get_linewidth() == 2]
+    lines = thick(ax)
     assert [list(line.get_ydata()) for line in lines] == [
         pytest.approx([0.41, 0.91, 0.41]),
         pytest.approx([0.41, (0.40 + 0.41 + 0.42 + 0.95) / 4, 0.91]),
     ]
     for line in lines:
         assert np.asarray(line.get_xdata()) == pytest.approx([0.001, 0.003, 0.01], rel=0.03)
-    dots = [len(xy(line)) for line in ax.lines if line.get_alpha() == 0.4]
-    assert dots == [9, 10]
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["0.001", "0.003", "0.01"]
+    assert len(dots(ax)) == 9 + 10
+    assert ticks(ax, "x") == ["0.001", "0.003", "0.01"]
     assert "attention 91 % at 0.003; delta 91 % at 0.01" in plots.alt(ax)
-    assert not [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert not lines_of(ax, ":")
     ax = plots.recall_by_rate(frame.assign(chance=0.25))
-    assert [list(line.get_ydata()) for line in ax.lines if line.get_linestyle() == ":"] == [[0.25, 0.25]]
+    assert lines_of(ax, ":") == [[(0, 0.25), (1, 0.25)]]
 
 
 def test_map_gallery_draws_every_head_in_one_scale_and_rings_places():
@@ -180,15 +146,6 @@ def test_names_that_would_touch_are_turned():
     assert turned == [0, 90]
 
 
-def test_draws_on_the_axes_given():
-    figure, axes = plt.subplots(1, 4)
-    assert list(plots.hops_by_layers(hopped(), ax=axes[:3])) == list(axes[:3])
-    assert plots.recall_by_rate(rated(), ax=axes[3]) is axes[3]
-    assert plt.get_fignums() == [figure.number]
-    with pytest.raises(ValueError, match="ax has 2 axes; allowed are 3"):
-        plots.hops_by_layers(hopped(), ax=axes[:2])
-
-
 def two_arms() -> pd.DataFrame:
     return pd.concat([hopped(), hopped().assign(arm="key shift")])
 
@@ -204,7 +161,7 @@ WORDS = list("abcdefg")
         (lambda: plots.hops_by_layers(two_arms()), "table has 2 arms at 1 hops and 1 layers; allowed"),
         (lambda: plots.hops_by_layers(hopped().assign(probe=["a", "b", "c"] * 15)), "mixes the probes"),
         (lambda: plots.recall_by_rate(rated().drop(columns="train.lr")), r"lacks the columns \['train.lr'\]"),
-        (lambda: plots.recall_by_rate(rated().assign(**{"train.lr": 0.0})), "train.lr has 0.0; allowed on a log"),
+        (lambda: plots.recall_by_rate(rated().assign(**{"train.lr": 0.0})), "train.lr has 0; allowed on a log"),
         (lambda: plots.recall_by_rate(rated().assign(**{"train.lr": 0.1})), "has 2 values for 'attention', rate"),
         (lambda: plots.map_gallery([], WORDS), r"maps has the shapes \[\]"),
         (lambda: plots.map_gallery([maps()[0], maps(queries=3)[0]], WORDS), "maps has the shapes"),

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats as distributions
 
@@ -19,17 +15,10 @@ from lcbook.attention.costs import Machine, visible_pairs
 from lcbook.attention.patterns import BigBird, Chunked, Full, Strided, TopK, Window, pattern_mask, reach
 from lcbook.plots.costs import duration, memory, rate
 from lcbook.stats.timings import exponents
+from tests.drawn import bands, lines_of, marked, near, written, xy
 
 LENGTHS = (128, 256, 512, 1024)
 POWERS = {"fused": 2.0, "window 64": 1.0, "linear": 1.0}
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
 
 
 def timed(powers=POWERS, rounds=3, lengths=LENGTHS) -> pd.DataFrame:
@@ -57,20 +46,6 @@ def selected(arms=("top 4", "top 16"), seeds=4) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure_of(ax: Axes) -> Figure:
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure
-
-
-def marked(ax: Axes) -> list:
-    return [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
-
-
-def dashed(ax: Axes) -> list:
-    return [line for line in ax.lines if line.get_linestyle() == "--"]
-
-
 @pytest.mark.parametrize(
     ("found", "want"),
     [
@@ -91,52 +66,40 @@ def test_units(found, want):
 
 
 @pytest.mark.parametrize("y", ["seconds", "peak_bytes"])
-def test_cost_by_length_draws_means_intervals_and_the_closed_form(y):
+def test_cost_panels_draw_means_intervals_and_the_closed_form(y):
     frame = timed()
-    ax = plots.cost_by_length(frame, y=y)
     closed = {"seconds": "roofline_seconds", "peak_bytes": "model_peak_bytes"}[y]
-    assert len(marked(ax)) == len(dashed(ax)) == 3
-    for line, roof, band, arm in zip(marked(ax), dashed(ax), ax.collections, POWERS, strict=True):
+    for ax, arm in zip(plots.cost_panels(frame, y=y), POWERS, strict=True):
         part = frame[frame["arm"] == arm]
         logs = np.log(part.pivot(index="length", columns="seed", values=y))
-        np.testing.assert_array_equal(line.get_xdata(), LENGTHS)
-        np.testing.assert_allclose(line.get_ydata(), np.exp(logs.mean(axis=1)))
-        np.testing.assert_allclose(roof.get_ydata(), part.groupby("length")[closed].first())
-        assert roof.get_color() == line.get_color()
+        (line,), (roof,) = marked(ax), lines_of(ax, "--")
+        assert xy(line) == near(zip(LENGTHS, np.exp(logs.mean(axis=1)), strict=True))
+        assert roof == near(zip(LENGTHS, part.groupby("length")[closed].first(), strict=True))
         half = distributions.t.ppf(0.975, 2) * logs.iloc[0].std() / math.sqrt(3)
-        corners = np.asarray(band.get_paths()[0].vertices)
+        (corners,) = bands(ax)
         first = corners[corners[:, 0] == 128, 1]
         assert first.max() == pytest.approx(math.exp(logs.iloc[0].mean() + half))
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
 
-def test_names_carry_the_exponent_of_the_longer_half():
+def test_titles_carry_the_exponent_of_the_longer_half():
     frame = timed({"one": 1.0, "two": 2.0})
     frame.loc[frame["length"] < 512, "seconds"] = 1.0  # overhead
-    ax = plots.cost_by_length(frame)
     fits = exponents(frame, from_length=512)["exponent"]
     assert fits.tolist() == pytest.approx([1, 2])
-    texts = [text.get_text() for text in ax.texts]
-    assert "one: n^1.00" in texts
-    assert "two: n^2.00" in texts
-    assert "exponents fitted from 512 tokens on" in plots.alt(ax)
-    assert "one: n^1.00" in plots.alt(ax)
-    other = plots.cost_by_length(frame, from_length=128)
-    assert "one: n^1.00" not in [text.get_text() for text in other.texts]
+    axes = plots.cost_panels(frame)
+    assert [ax.get_title("left") for ax in axes] == ["one:  $n^{1.00}$", "two:  $n^{2.00}$"]
+    assert "exponents fitted from 512 tokens on" in plots.alt(axes)
+    assert "growing as n^1.00" in plots.alt(axes)
+    assert "n^{1.00}" not in plots.cost_panels(frame, from_length=128)[0].get_title("left")
 
 
-def test_one_length_or_round_can_be_drawn():
-    ax = plots.cost_by_length(timed(lengths=(128,), rounds=1), closed_form=False)
-    assert not dashed(ax)
-    assert "n^" not in plots.alt(ax)
-    figure_of(ax).canvas.draw()
-
-
-def test_backward_has_no_closed_form_of_memory():
-    frame = timed().assign(model_peak_bytes=math.nan)
-    ax = plots.cost_by_length(frame, y="peak_bytes")
-    assert not any("dashed" in text.get_text() for text in ax.texts)
-    figure_of(ax).canvas.draw()
+def test_one_length_or_round_and_no_closed_form_can_be_drawn():
+    axes = plots.cost_panels(timed(lengths=(128,), rounds=1), closed_form=False)
+    assert not lines_of(axes[0], "--")
+    assert "n^" not in plots.alt(axes)
+    axes = plots.cost_panels(timed().assign(model_peak_bytes=math.nan), y="peak_bytes")
+    assert "closed form" not in written(axes[0])
 
 
 def test_panels_show_one_form_each_and_the_reference_in_grey():
@@ -152,7 +115,7 @@ def test_panels_show_one_form_each_and_the_reference_in_grey():
         assert ax.get_title(loc="left").startswith(f"{arm}:")
         assert f"{power:.2f}" in ax.get_title(loc="left")
         assert arm in plots.alt(ax)
-    (legend,) = figure_of(axes[0]).legends
+    (legend,) = axes[0].get_figure().legends
     assert [text.get_text() for text in legend.get_texts()] == ["fused", "roofline"]
     named = plots.cost_panels(frame, reference="linear", closed_form=False)
     assert [len([x for x in ax.lines if x.get_color() == "#b0b0b0"]) for ax in named] == [1, 1, 0]
@@ -163,7 +126,7 @@ def test_panels_show_one_form_each_and_the_reference_in_grey():
 def test_ten_panels_do_not_overlap():
     arms = {f"form of attention {i}": 1.0 + i / 10 for i in range(10)}
     axes = plots.cost_panels(timed(arms))
-    figure = figure_of(axes[0])
+    figure = axes[0].get_figure()
     figure.canvas.draw()
     boxes = [ax.get_tightbbox() for ax in axes]
     for i, a in enumerate(boxes):
@@ -203,16 +166,18 @@ def test_gallery_shades_by_the_layers_needed():
         assert title.splitlines()[2].startswith("reach ")
     assert axes[0].get_title(loc="left").endswith("reach 8, 16, 24")
     assert axes[3].get_title(loc="left").endswith("reach 0, 0, 0")  # the last token begins a block
-    figure_of(axes[0]).canvas.draw()
+    axes[0].get_figure().canvas.draw()
     assert len(plots.pattern_gallery([Window(3)], 11, layers=1)) == 1
 
 
 def test_titles_of_the_gallery_stay_apart():
     patterns = [Full(), Window(16), Window(16, 2), Strided(16, 16), Chunked(16), BigBird(16, 3, 2, 1)]
     axes = plots.pattern_gallery(patterns, 128)
-    figure = figure_of(axes[0])
+    figure = axes[0].get_figure()
     figure.canvas.draw()
-    boxes = [Text.get_window_extent(ax._left_title) for ax in axes]
+    titles = [text for text in figure.findobj(Text) if "reach" in text.get_text()]
+    boxes = [text.get_window_extent() for text in titles]
+    assert len(boxes) == 6
     for i, a in enumerate(boxes):
         assert figure.bbox.y0 <= a.y0 < a.y1 <= figure.bbox.y1
         assert not any(a.overlaps(b) for b in boxes[i + 1 :])
@@ -226,8 +191,7 @@ def test_found_and_right_draws_both_recalls():
         np.testing.assert_allclose(line.get_ydata(), part["recall"])
         kept = frame[frame["arm"] == part["arm"].iloc[0]].groupby("length")["selected"].sum() / 400
         np.testing.assert_allclose(line.get_xdata(), kept)
-    (diagonal,) = dashed(ax)
-    np.testing.assert_allclose(diagonal.get_data(), [[0, 1], [0.125, 1]])
+    assert lines_of(ax, "--") == [[(0, 0.125), (1, 1)]]
     assert "kept: answered, lost: guessed" in [text.get_text() for text in ax.texts]
     bars = [np.asarray(c.get_segments()) for c in ax.collections]
     np.testing.assert_allclose(bars[1][:, :, 1], right[right["arm"] == "top 4"][["low", "high"]])
@@ -241,21 +205,13 @@ def test_a_selector_that_keeps_everything_has_no_other_queries():
     assert "all 97 % and no query" in plots.alt(plots.found_and_right(frame))
 
 
-def test_given_axes_are_used_and_returned():
-    figure, axes = plt.subplots(1, 3)
-    assert plots.cost_by_length(timed(), ax=axes[0]) is axes[0]
-    assert plots.roofline(timed(), Machine(1e9, 1e7), ax=axes[1]) is axes[1]
-    assert plots.found_and_right(selected(), ax=axes[2]) is axes[2]
-    assert plt.get_fignums() == [figure.number]
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plots.cost_by_length(timed(), y="flops"), "y is 'flops'; allowed are 'seconds', 'peak_bytes'"),
-        (lambda: plots.cost_by_length(timed().drop(columns="seed")), r"frame lacks the columns \['seed'\]"),
-        (lambda: plots.cost_by_length(timed().iloc[:0]), "frame has no rows"),
-        (lambda: plots.cost_by_length(timed().assign(seconds=0.0)), "seconds has 0.0; allowed on a log axis"),
+        (lambda: plots.cost_panels(timed(), y="flops"), "y is 'flops'; allowed are 'seconds', 'peak_bytes'"),
+        (lambda: plots.cost_panels(timed().drop(columns="seed")), r"frame lacks the columns \['seed'\]"),
+        (lambda: plots.cost_panels(timed().iloc[:0]), "frame has no rows"),
+        (lambda: plots.cost_panels(timed().assign(seconds=0.0)), "seconds has 0.0; allowed on a log axis"),
         (lambda: plots.cost_panels(timed(), reference="x"), "arm is 'x'; allowed is one of 'fused', 'window"),
         (lambda: plots.roofline(timed().drop(columns="flops"), Machine(1, 1)), r"columns \['flops'\]"),
         (lambda: plots.pattern_gallery([], 16), "patterns has 0 and layers is 3; allowed are one or more"),

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import math
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
-from matplotlib.text import Annotation, Text
 
 from lcbook import plots, stats
 from lcbook.plots import dilution
-from lcbook.plots._style import SMALL
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
-
+from tests.drawn import arrows, bands, bars, dots, marks, near, thick, written, xy
 
 LENGTHS = (64, 128, 512, 2048)
 T_OF_TWO = 4.302652730  # Student's t at 97.5 % with two degrees of freedom
@@ -75,36 +62,6 @@ ROWS = {
     "sparsemax": [0.0, 0.75, 0.25, 0.0],
     "entmax": [0.0, 1.0, 0, 0],
 }
-
-
-def xy(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
-def near(rows) -> list:
-    return [pytest.approx(tuple(row)) for row in rows]
-
-
-def thick(ax: Axes) -> list:
-    return [line for line in ax.lines if line.get_linewidth() == 2 and len(line.get_xdata())]
-
-
-def written(ax: Axes) -> set[str]:
-    figure = ax.get_figure(root=True)
-    legends = [text for one in figure.legends for text in one.get_texts()]
-    return {text.get_text() for text in [*ax.texts, *legends]} - {""}
-
-
-def bars(ax: Axes) -> list[tuple[float, float]]:
-    """Return the ends of each bar, along the side on which it is longer."""
-    parts = [part for c in ax.collections if isinstance(c, LineCollection) for part in c.get_segments()]
-    return [
-        tuple(sorted(part[:, int(np.ptp(part[:, 1]) > np.ptp(part[:, 0]))].tolist())) for part in parts if len(part)
-    ]  # fmt: skip
-
-
-def marks(ax: Axes) -> list[tuple[float, float]]:
-    return [point for line in ax.lines if line.get_marker() not in ("None", "", None) for point in xy(line)]
 
 
 # ---- log odds
@@ -208,22 +165,18 @@ def test_a_panel_has_the_forecast_dashed_and_what_came_as_dots():
 def test_calibration_has_a_dot_for_each_seed_and_length_measured():
     frame = forecasts()
     ax = plots.calibration(frame.sample(frac=1, random_state=1).sort_values("arm", ascending=False))
-    for group, off in (("one", "softmax"), ("two", "log-n softmax")):
-        part = frame[(frame["arm"] == off) & frame["measured"]]
-        x, y = 100 * part["predicted"] / part["asked"], 100 * part["correct"] / part["total"]
-        (line,) = [
-            line
-            for line in ax.lines
-            if len(line.get_xdata()) == 9 and line.get_marker() == "o^"[group == "two"]
-        ]
-        assert sorted(xy(line)) == near(sorted(zip(x, y, strict=True)))
-        assert f"{group} {(x - y).abs().mean():.1f} points in 9 dots" in ax.get_label()
+    measured = frame[frame["measured"]]
+    x, y = 100 * measured["predicted"] / measured["asked"], 100 * measured["correct"] / measured["total"]
+    assert sorted(dots(ax)) == near(sorted(zip(x, y, strict=True)))
+    for group in ("one", "two"):
+        off = (x - y)[measured["group"] == group].abs()
+        assert f"{group} {off.mean():.1f} points in {len(off)} dots" in ax.get_label()
     assert ax.get_aspect() == 1
     assert ax.get_xlim() == ax.get_ylim()
     (identity,) = [line for line in ax.lines if line.get_marker() in ("None", "") and len(line.get_xdata())]
     assert list(identity.get_xdata()) == list(identity.get_ydata())
-    (band,) = ax.collections
-    assert {round(float(y - x)) for x, y in band.get_paths()[0].vertices} == {-10, 10}
+    (band,) = bands(ax)
+    assert {round(float(y - x)) for x, y in band} == {-10, 10}
     assert {"one", "two", "±10 points"} <= written(ax)
     assert len(dilution.calibration(frame, hue="arm").get_label().split("points")) == 3
 
@@ -241,8 +194,7 @@ def test_the_hurdle_has_wilsons_interval_and_n50_of_the_solved():
     assert table["n50"].tolist() == pytest.approx([256, 2048], rel=0.2)
     wide = table[table["high"] > table["low"]]
     assert [bar for bar in bars(right) if bar[1] - bar[0] > 1] == near(wide[["low", "high"]].to_numpy())
-    arrows = [one for one in right.texts if isinstance(one, Annotation) and one.arrow_patch]
-    assert [(one.xyann, one.xy[0] > 2048) for one in arrows] == [((2048, 1), True)], "it points right"
+    assert arrows(right) == [(2048, 1, True)], "it points right"
     assert {"5 of 5", "3 of 5", "0 of 5"} <= written(left)
     assert {"≥ 2K", "none solved", "training length"} <= written(right)
     assert [text.get_text() for text in left.get_yticklabels()] == ["softmax", "log-n softmax", "sparsemax"]
@@ -261,52 +213,35 @@ def test_nobody_solved():
     assert "sparsemax none solved." in right.get_label()
 
 
+# ---- reading costs
+
+
+def costs() -> pd.DataFrame:
+    """Three rounds at two lengths: seconds 1, 2, 4 times 0.5 and 8, memory the same in every round."""
+    rows = [
+        (n, seed, base * 2**seed, 3 * 2**20) for n, base in ((1024, 0.5), (65_536, 8.0)) for seed in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["length", "seed", "seconds", "peak_bytes"])
+
+
+def test_seconds_are_geometric_means_and_memory_is_flat():
+    left, right = plots.seconds_and_memory(costs())
+    assert marks(left) == near([(1024, 1.0), (65_536, 16.0)])
+    assert marks(right) == near([(1024, 3 * 2**20), (65_536, 3 * 2**20)])
+    assert left.get_label() == "Seconds a text against length: 1 s at 1K tokens, 16 s at 64K tokens."
+    # the 95 % interval of a mean of three logs one log 2 apart: t(2) * log 2 / sqrt 3 either way
+    half = T_OF_TWO * math.log(2) / math.sqrt(3)
+    (band,) = bands(left)
+    first = band[band[:, 0] == 1024, 1]
+    assert (first.min(), first.max()) == pytest.approx((math.exp(-half), math.exp(half)), rel=1e-5)
+
+
+def test_one_round_has_no_width():
+    (band,) = bands(plots.seconds_and_memory(costs().query("seed == 0"))[0])
+    assert set(band[band[:, 0] == 1024, 1]) == {0.5}
+
+
 # ---- all
-
-
-DRAWN = {
-    "log_odds": lambda: dilution.log_odds_by_length(odds()),
-    "ranks": lambda: dilution.weights_by_rank(ROWS),
-    "panels": lambda: dilution.forecast_panels(forecasts()),
-    "calibration": lambda: dilution.calibration(forecasts()),
-    "hurdle": lambda: dilution.escape_and_reach(solving()),
-}
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_no_text_is_small_or_outside_the_figure(draw):
-    axes = np.ravel(np.asarray(draw(), dtype=object))
-    figure = axes[0].get_figure()
-    figure.canvas.draw()
-    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert min(text.get_fontsize() for text in shown) >= SMALL
-    box = figure.bbox
-    for ax in axes:
-        assert ax.get_label().endswith(".")
-        for text in [*ax.texts, *ax.get_yticklabels(), ax.title, ax._left_title]:
-            extent = text.get_window_extent()
-            assert not text.get_text() or (extent.x0 >= -1 and extent.x1 <= box.x1 + 1), text.get_text()
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda ax: dilution.log_odds_by_length(odds(), ax=ax),
-        lambda ax: dilution.weights_by_rank(ROWS, ax=ax),
-        lambda ax: dilution.calibration(forecasts(), ax=ax),
-    ],
-)
-def test_draws_on_the_axes_given(draw):
-    figure, ax = plt.subplots()
-    assert draw(ax) is ax
-    assert figure.axes == [ax]
-    assert plt.get_fignums() == [figure.number]
-
-
-def test_the_hurdle_is_drawn_on_the_axes_given():
-    given = plt.subplots(2)[1]
-    assert list(dilution.escape_and_reach(solving(), ax=given)) == list(given)
-    assert len(plt.get_fignums()) == 1
 
 
 @pytest.mark.parametrize(
@@ -317,6 +252,7 @@ def test_the_hurdle_is_drawn_on_the_axes_given():
         (lambda: dilution.log_odds_by_length(pd.concat([odds(), odds()])), "several rows of one seed and length"),
         (lambda: dilution.log_odds_by_length(odds().assign(variance=math.nan)), "variance has values that are not"),
         (lambda: dilution.log_odds_by_length(odds().replace({"length": {64: 1}})), "length has 1; allowed is 2 tokens"),
+        (lambda: plots.seconds_and_memory(costs().drop(columns="seconds")), r"columns \['seconds'\]"),
         (lambda: dilution.weights_by_rank({}), "rows is empty"),
         (lambda: dilution.weights_by_rank({"a": [[0.5, 0.5]]}), r"bad weights for 'a', of shape \(1, 2\)"),
         (lambda: dilution.weights_by_rank({"a": [0.5, -0.1]}), "bad weights for 'a'"),

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
-from matplotlib.text import Annotation, Text
 
 from lcbook import stats
 from lcbook.plots import evaluation
-from lcbook.plots._style import SMALL
 from lcbook.stats.effective import RULES, effective_table
-from lcbook.stats.rankings import rank_table, tau_table, variance_shares
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
-
+from lcbook.stats.rankings import rank_table
+from tests.drawn import arrows, bars, marks, xy
 
 LENGTHS, DEPTHS = (1024, 2048, 4096, 8192, 16384), (0.0, 0.5, 1.0)
 MODELS = ("softmax, RoPE", "delta rule", "window 64", "linear")
@@ -63,25 +50,8 @@ TAUS = pd.DataFrame(
 )
 
 
-def xy(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
 def words(ax) -> list[str]:
     return [text.get_text() for text in ax.texts if text.get_text()]
-
-
-def marks(ax) -> list[tuple[float, float]]:
-    return [point for line in ax.lines if line.get_marker() not in ("None", "", None) for point in xy(line)]
-
-
-def bars(ax) -> list[tuple[float, float]]:
-    return [
-        tuple(part[:, 0])
-        for c in ax.collections
-        if isinstance(c, LineCollection)
-        for part in c.get_segments()
-    ]
 
 
 # ---- the grid
@@ -173,9 +143,7 @@ def test_rules_are_drawn_with_their_intervals_below_the_curve():
 def test_censored_lengths_have_arrows():
     frame = cells().assign(correct=lambda f: f["total"])
     ax = evaluation.rules_on_curve(frame, rules=("RULER", "NoLiMa"), train_length=2048)
-    arrows = [text for text in ax.texts if isinstance(text, Annotation) and text.arrow_patch]
-    assert len(arrows) == 2
-    assert all(text.xy[0] > text.xyann[0] == 16384 for text in arrows), "they point beyond the longest"
+    assert [(x, right) for x, _, right in arrows(ax)] == [(16384, True)] * 2, "they point beyond the longest"
     assert "RULER (85.6 %):\n≥ 16K" in words(ax)
     assert "training length" in words(ax)
     assert "RULER ≥ 16K; NoLiMa ≥ 16K." in ax.get_label()
@@ -238,43 +206,6 @@ def test_tau_matrix_keeps_each_text_in_its_cell_with_seven_benchmarks():
 
 
 # ---- all
-
-
-def levels() -> pd.DataFrame:
-    frame = cells().assign(amount=lambda f: f["seed"])
-    return variance_shares(frame, ["depth", "length", "amount"], resamples=101)
-
-
-DRAWN = {
-    "grid": lambda ax=None: evaluation.recall_grid(cells(), ax=ax),
-    "ranks": lambda ax=None: evaluation.rank_lines(benchmarks(), ax=ax),
-    "rules": lambda ax=None: evaluation.rules_on_curve(cells(), train_length=2048, ax=ax),
-    "samples": lambda ax=None: evaluation.samples_needed(ax=ax),
-    "variance": lambda ax=None: evaluation.variance_bars(levels(), ax=ax),
-    "tau": lambda ax=None: evaluation.tau_matrix(tau_table(benchmarks(), resamples=101), ax=ax),
-}
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_no_text_is_small_or_outside_the_figure(draw):
-    ax = draw()
-    figure = ax.get_figure()
-    figure.canvas.draw()
-    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    assert min(text.get_fontsize() for text in shown) >= SMALL
-    assert ax.get_label().endswith(".")
-    box = figure.bbox
-    for text in [*ax.texts, *ax.get_yticklabels(), *ax.get_xticklabels(), ax.title, ax._left_title]:
-        extent = text.get_window_extent()
-        assert not text.get_text() or (extent.x0 >= -1 and extent.x1 <= box.x1 + 1), text.get_text()
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_draws_on_the_axes_given(draw):
-    figure, ax = plt.subplots()
-    assert draw(ax) is ax
-    assert ax in figure.axes
-    assert plt.get_fignums() == [figure.number]
 
 
 @pytest.mark.parametrize(

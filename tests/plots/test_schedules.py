@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -29,12 +28,6 @@ TABLE = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def test_lines_are_means_over_seeds():
     top, bottom = loss_by_length(TABLE, "steps")
     lines = [line.get_ydata().tolist() for line in bottom.lines[:2]]
@@ -48,13 +41,6 @@ def test_lines_are_means_over_seeds():
 def test_pictures_of_several_arms_have_the_same_axes():
     limits = [[ax.axis() for ax in loss_by_length(TABLE, arm)] for arm in ("steps", "fixed")]
     assert limits[0] == limits[1]
-
-
-def test_draws_on_the_axes_given():
-    _, axes = plt.subplots(2)
-    assert loss_by_length(TABLE, "fixed", ax=axes)[0] is axes[0]
-    with pytest.raises(ValueError, match="ax has 1 axes; allowed are two"):
-        loss_by_length(TABLE, "fixed", ax=axes[:1])
 
 
 def test_bad_input():

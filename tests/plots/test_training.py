@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import math
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
-from matplotlib.text import Annotation
 
 from lcbook import stats
 from lcbook.plots import depth as data
 from lcbook.plots import training as plots
 from lcbook.stats import survival
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a figure changed the reader's rcParams"
-
+from tests.drawn import arrows, bands, bars, faint, marks, near, opened, thick, written, xy
 
 NEVER = math.nan
 GATES = {
@@ -80,52 +68,19 @@ def by_length() -> pd.DataFrame:
     )
 
 
-def thick(ax: Axes) -> list:
-    return [line for line in ax.lines if line.get_linewidth() == 2 and len(line.get_xdata())]
-
-
-def xy(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
-
-
-def near(rows) -> list:
-    return [pytest.approx(tuple(row)) for row in rows]
-
-
-def written(ax: Axes) -> set[str]:
-    figure = ax.get_figure(root=True)
-    legends = [text for one in figure.legends for text in one.get_texts()]
-    return {text.get_text() for text in [*ax.texts, *legends]} - {""}
-
-
-def arrows(ax: Axes) -> list[tuple[float, bool]]:
-    """Return where arrows start, and whether they point right."""
-    found = [
-        text for text in ax.texts if isinstance(text, Annotation) and text.arrow_patch and not text.get_text()
-    ]
-    return [(float(one.xy[0]), one.xyann[0] > 0) for one in found]
-
-
-def bars(ax: Axes) -> list[list[float]]:
-    """Return the ends of each bar, along the side on which it is longer."""
-    parts = [part for c in ax.collections if isinstance(c, LineCollection) for part in c.get_segments()]
-    tall = [np.ptp(part[:, 1]) > np.ptp(part[:, 0]) for part in parts]
-    return [sorted(part[:, int(up)].tolist()) for part, up in zip(parts, tall, strict=True)]
-
-
 # ---- leaving the plateau
 
 
 def test_escape_curves_are_one_less_survival_with_its_band():
     ax = plots.escape_curves(escapes())
     groups = survival.times(escapes())
-    for (updates, escaped), line, band in zip(groups.values(), thick(ax), ax.collections, strict=True):
+    for (updates, escaped), line, band in zip(groups.values(), thick(ax), bands(ax), strict=True):
         curve = survival.kaplan_meier(updates, escaped)
         points = list(zip(curve["update"], 1 - curve["survival"], strict=True))
         assert xy(line)[: len(points)] == near(points)
         assert xy(line)[-1][0] == 1000, "a line goes on where nobody is left on the plateau"
         assert line.get_drawstyle() == "steps-post"
-        heights = {round(float(y), 9) for _, y in band.get_paths()[0].vertices}
+        heights = {round(float(y), 9) for _, y in band}
         assert {round(1 - y, 9) for side in ("low", "high") for y in curve[side]} <= heights
     ticks = [xy(line)[0] for line in ax.lines if line.get_marker() == "|" and len(line.get_xdata())]
     assert ticks == near([(1000, 0.6), (1000, 0)])
@@ -174,8 +129,8 @@ def test_the_forest_is_the_ratios_of_restricted_means():
         [(1, 0), (ratios[0].value, 1), (ratios[1].value, 2)]
     )
     assert ratios[0].value == pytest.approx(302 / ((310 + 530 + 890 + 2000) / 5))
-    assert bars(ax) == near((one.low, one.high) for one in ratios)
-    assert arrows(ax) == [(pytest.approx(1000 / 746), True)], "nobody escaped: at least"
+    assert [bar for bar in bars(ax) if bar[0] < bar[1]] == near((one.low, one.high) for one in ratios)
+    assert arrows(ax) == [(pytest.approx(1000 / 746), 2, True)], "nobody escaped: at least"
     assert {"3 of 5", "5 of 5", "0 of 5", "past the gate"} <= written(ax)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["direct", "short to long", "cold"]
     assert ax.get_xscale() == "log"
@@ -200,14 +155,13 @@ def test_recall_by_depth_draws_means_and_bands(depths, drawn):
     ax = data.recall_by_depth(frame.sample(frac=1, random_state=1))
     table = stats.recall(frame, ["arm", "depth"]).set_index("arm")
     assert len(thick(ax)) == 2
-    for line, band in zip(thick(ax), ax.collections, strict=True):
+    for line, band in zip(thick(ax), bands(ax), strict=True):
         arm = "uniform" if line.get_ydata()[0] > 0.9 else "recency"
         part = table.loc[arm]
         assert xy(line) == near(zip(drawn, part["recall"], strict=True))
-        corners = {(round(float(a), 9), round(float(b), 9)) for a, b in band.get_paths()[0].vertices}
+        corners = {(round(float(a), 9), round(float(b), 9)) for a, b in band}
         for side in ("low", "high"):
             assert {(round(x, 9), round(y, 9)) for x, y in zip(drawn, part[side], strict=True)} <= corners
-        assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
     (chance,) = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert list(chance.get_ydata()) == pytest.approx([1 / 17] * 2)
     assert {"uniform", "recency"} <= written(ax)
@@ -215,7 +169,7 @@ def test_recall_by_depth_draws_means_and_bands(depths, drawn):
 
 def test_the_words_of_recall_by_depth():
     said = data.recall_by_depth(by_depth()).get_label()
-    assert "recency 55 % at the start, 88 % at the end, least 55 % at 10 %; chance 5.9 %." in said
+    assert "recency 55 % at 10 %, 88 % at 90 %; chance 5.9 %." in said
 
 
 def test_training_is_drawn_below_in_multiples_of_the_uniform_share():
@@ -232,29 +186,19 @@ def test_training_is_drawn_below_in_multiples_of_the_uniform_share():
 
 
 def test_share_curve_has_recall_above_and_the_loss_below():
-    frame = shares()
-    top, bottom = data.share_curve(frame, hue="model", xlabel="Share of long documents")
-    recall = stats.recall(frame, ["model", "share"]).set_index("model")
-    for line, model in zip(thick(top), ("large", "small"), strict=True):
-        assert xy(line) == near(recall.loc[model][["share", "recall"]].to_numpy())
+    frame = shares().query("model == 'large'")
+    top, bottom = data.share_curve(frame, xlabel="Share of long documents")
+    assert [xy(line) for line in thick(top)] == [
+        near(stats.recall(frame, ["share"])[["share", "recall"]].to_numpy())
+    ]
     half = 3.182446305 * np.std([0, 0.01, 0.02, 0.03], ddof=1) / 2  # t of three degrees of freedom
-    for line, band in zip(thick(bottom), bottom.collections, strict=True):
-        assert xy(line) == near([(0, 2.315), (0.25, 2.3275), (1, 2.365)])
-        assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(2.315 - half)
-    assert len([line for line in bottom.lines if line.get_linewidth() == 0.7]) == 8, "one a seed"
-    assert {"large", "small"} <= {
-        text.get_text() for one in top.get_figure().legends for text in one.get_texts()
-    }
-    assert (
-        "Recall against share of long documents, with 95 % intervals, large 11.4 % at 0 %" in top.get_label()
-    )
-    assert "small 2.315 at 0 %, 2.365 at 100 %." in bottom.get_label()
-
-
-def test_share_curve_of_one_seed_and_no_hue():
-    top, bottom = data.share_curve(shares(1).query("model == 'large'"))
-    assert len(thick(top)) == len(thick(bottom)) == 1
-    assert bottom.get_xlabel() == "Share"
+    assert [xy(line) for line in thick(bottom)] == [near([(0, 2.315), (0.25, 2.3275), (1, 2.365)])]
+    assert bands(bottom)[0][:, 1].min() == pytest.approx(2.315 - half)
+    assert len(faint(bottom)) == 4, "one a seed"
+    assert "Recall against share: all 11.4 % at 0 %" in top.get_label()
+    assert bottom.get_label().endswith("against share of long documents: 2.315 at 0 %, 2.365 at 100 %.")
+    _, alone = data.share_curve(shares(1).query("model == 'large'"))
+    assert alone.get_xlabel() == "Share"
 
 
 # ---- lengths
@@ -264,50 +208,20 @@ def test_length_interaction_draws_n50_of_each_cell():
     frame = by_length()
     ax = plots.length_interaction(frame, train_length=64)
     table = stats.n50_table(frame, ["position", "lengths"])
-    marks = [xy(line)[0] for line in ax.lines if line.get_marker() in ("o", "^")]
-    assert [x for x, _ in marks] == pytest.approx(table["n50"].tolist())
-    assert [round(y) for _, y in marks] == [0, 0, 1, 1]
-    assert marks[0][1] < marks[1][1], "fixed above random"
+    places = marks(ax)
+    assert [x for x, _ in places] == pytest.approx(table["n50"].tolist())
+    assert [round(y) for _, y in places] == [0, 0, 1, 1]
+    assert places[0][1] < places[1][1], "fixed above random"
     assert table["n50"].tolist() == pytest.approx([362, 724, 1024, 1024], rel=0.1)
-    assert arrows(ax) == [(1024, True), (1024, True)]
+    assert [(x, right) for x, _, right in arrows(ax)] == [(1024, True), (1024, True)]
     assert sorted(bars(ax)) == near(sorted(table[["low", "high"]].to_numpy().tolist()))
-    opened = [
-        line for line in ax.lines if line.get_marker() in ("o", "^") and line.get_markerfacecolor() == "white"
-    ]
-    assert len(opened) == 2
+    assert len(opened(ax)) == 2
     assert [text.get_text() for text in ax.get_yticklabels()] == ["RoPE", "none"]
     assert {"fixed", "random", "training length"} <= written(ax)
     assert "none: fixed ≥ 1K" in ax.get_label()
 
 
 # ---- all
-
-
-DRAWN = [
-    lambda ax: plots.escape_curves(escapes(), ax=ax),
-    lambda ax: plots.ablation_forest(escapes(), "cold", ax=ax),
-    lambda ax: data.recall_by_depth(by_depth(), ax=ax),
-    lambda ax: plots.length_interaction(by_length(), ax=ax),
-]
-
-
-@pytest.mark.parametrize("draw", DRAWN)
-def test_draws_on_the_axes_given(draw):
-    figure, ax = plt.subplots()
-    assert draw(ax) is ax
-    assert len(figure.axes) == 1
-    assert plt.get_fignums() == [figure.number]
-
-
-def test_panels_are_drawn_on_the_axes_given():
-    given = plt.subplots(2)[1]
-    for made in (
-        plots.learning_curves({"a": [[0.5]], "b": [[0.5]]}, ax=given),
-        data.depth_panels(by_depth(), {"uniform": (), "recency": ()}, ax=given),
-        data.share_curve(shares().query("model == 'small'"), ax=given),
-    ):
-        assert list(made) == list(given)
-    assert len(plt.get_fignums()) == 1
 
 
 @pytest.mark.parametrize(
@@ -342,7 +256,6 @@ def test_bad_input_is_named(call, message):
 def test_another_number_of_axes_is_named():
     given = plt.subplots(3)[1]
     for call in (
-        lambda: plots.learning_curves({"a": [[0.5]]}, ax=given),
         lambda: data.depth_panels(by_depth(), {"uniform": (), "recency": ()}, ax=given),
         lambda: data.share_curve(shares(), ax=given),
     ):
