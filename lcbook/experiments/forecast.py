@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lcbook import runtime
 from lcbook.attention.patterns import Full
+from lcbook.experiments.measures import Measure, Rows
 from lcbook.experiments.spec import Spec
 from lcbook.experiments.streaming import NORMALIZERS
 from lcbook.models.decoder import Decoder
@@ -122,7 +123,7 @@ class _Pool:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Forecast(Measure):
     """Recall at `lengths` as foretold from texts of `at` tokens; `task` replaces that of the run.
 
     One row a length: length, predicted (answers that should be right) and asked. Raises ValueError as `forecast`.
@@ -133,19 +134,9 @@ class Forecast:
     questions: int = 256
     task: KeyValueRecall | None = None
 
-    timed: ClassVar[bool] = False
+    kind: ClassVar[type | None] = KeyValueRecall
 
-    def asked(self, spec: Spec) -> KeyValueRecall:
-        """Return the task that is asked of a model made by `spec`. Raises ValueError for one without haystack."""
-        task = self.task or spec.task
-        if not isinstance(task, KeyValueRecall):
-            raise ValueError(f"task is {task}; allowed is a KeyValueRecall.")
-        return task
-
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `model`, made by `spec`."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
         with runtime.one_thread():
             return forecast(
                 model, self.asked(spec), self.lengths, at=self.at, questions=self.questions, seed=seed

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lcbook import runtime
+from lcbook.experiments.measures import Measure, Rows
 from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.tasks.corpus import Corpus
@@ -154,7 +155,7 @@ def _require_tokens(tokens: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class FarTokens:
+class FarTokens(Measure):
     """Split a text by what a model gains from more than its last `short` tokens, and compare with what is known.
 
     `task` is the text, a corpus (none: that of the run): `sequences` sequences of `length` tokens, the same for every
@@ -168,19 +169,9 @@ class FarTokens:
     sequences: int = 64
     task: Corpus | None = None
 
-    timed: ClassVar[bool] = False
+    kind: ClassVar[type | None] = Corpus
 
-    def asked(self, spec: Spec) -> Corpus:
-        """Return the text that is split. Raises ValueError for a task that is no corpus."""
-        task = self.task or spec.task
-        if not isinstance(task, Corpus):
-            raise ValueError(f"task is {task}; allowed is a Corpus.")
-        return task
-
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the row of `model`, made by `spec`."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None) -> Rows:
         corpus = self.asked(spec)
         tokens = corpus.sample(self.sequences, self.length, torch.Generator().manual_seed(SEED)).tokens
         tokens = tokens.to(next(model.parameters()).device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +19,8 @@ from lcbook.models.positions import draw_positions
 from lcbook.tasks.recall import Batch, Task
 
 TOKENS_AT_ONCE = 2**17
-
-
-@runtime_checkable
-class Measure(Protocol):
-    """What is asked of a model: a frozen dataclass that gives rows. `timed` rows belong to one machine."""
-
-    timed: ClassVar[bool] = False
-
-    def asked(self, spec: Spec) -> Task:
-        """Return the task that is asked of a model made by `spec`."""
-        ...
-
-    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder) -> list[dict[str, Any]]:
-        """Return what is found on `model`, made by `spec`; `before` is the model without the probe's changes."""
-        ...
+Rows = list[dict[str, Any]]
+Compared = tuple[dict[str, Tensor], dict[str, float]]  # counts by answer, numbers of a block
 
 
 @dataclass(frozen=True)
@@ -47,11 +34,29 @@ class Pairs:
             raise ValueError(f"pairs is {self.pairs}; allowed is 1 or more.")
 
 
-def task_asked(task: Task | Pairs | None, spec: Spec) -> Task:
-    """Return `task`, or that of `spec` where there is none, with another number of pairs where that is asked."""
-    if isinstance(task, Pairs):
-        return spec.task.with_pairs(task.pairs)  # type: ignore[attr-defined]
-    return task or spec.task
+@dataclass(frozen=True)
+class Measure:
+    """What is asked of a model: a frozen dataclass that gives rows.
+
+    A field `task`, if it has one, replaces the task of the run. `timed` rows belong to one machine; a measure that
+    needs a task of one `kind` refuses any other with a ValueError.
+    """
+
+    timed: ClassVar[bool] = False
+    kind: ClassVar[type | None] = None
+
+    def asked(self, spec: Spec) -> Any:
+        """Return the task that is asked of a model made by `spec`."""
+        task = getattr(self, "task", None) or spec.task
+        if isinstance(task, Pairs):
+            task = spec.task.with_pairs(task.pairs)  # type: ignore[attr-defined]
+        if self.kind and not isinstance(task, self.kind):
+            raise ValueError(f"task is {task}; allowed is a {self.kind.__name__}.")
+        return task
+
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
+        """Return what is found on `model`, made by `spec`; `before` is the model without the probe's changes."""
+        raise NotImplementedError
 
 
 def require_lengths(lengths: Sequence[int], questions: int = 1) -> None:
@@ -125,7 +130,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class Recall:
+class Recall(Measure):
     """Recall at `lengths` (none: the training length of the run), of at least `questions` answers at each.
 
     `task` replaces that of the run. One row a length and bin of `by`: length, gap (lower edge of the octave or bin),
@@ -139,21 +144,13 @@ class Recall:
     task: Task | Pairs | None = None
     by: Gap | Depth | Together = Together()
 
-    timed: ClassVar[bool] = False
     everywhere: ClassVar[bool] = False  # logits are wanted at every token
 
     def __post_init__(self) -> None:
         require_lengths(self.lengths, self.questions)
 
-    def asked(self, spec: Spec) -> Task:
-        """Return the task that is asked of a model made by `spec`."""
-        return task_asked(self.task, spec)
-
     @torch.no_grad()
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `model`, made by `spec`; `before` is the model without the probe's changes."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
         task, found = self.asked(spec), []
         for length in self.lengths or (spec.train.length,):
             where, counts, said = [], [], []
@@ -195,9 +192,7 @@ class Recall:
             counts |= {"selected": seen, "correct_selected": right & seen}
         return counts
 
-    def _compare(
-        self, task: Task, block: _Block, before: Decoder
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def _compare(self, task: Any, block: _Block, before: Decoder) -> Compared:
         """Return what else is counted answer by answer, and what is said of the block as a whole."""
         return {}, {}
 
@@ -221,7 +216,7 @@ class TextLoss(Recall):
 
     everywhere: ClassVar[bool] = True
 
-    def asked(self, spec: Spec) -> Task:
+    def asked(self, spec: Spec) -> Any:
         """Return the task that is asked of a model made by `spec`. Raises ValueError for one without such tokens."""
         task = super().asked(spec)
         if getattr(task, "text", False):
@@ -230,9 +225,7 @@ class TextLoss(Recall):
             f"task is {task}; allowed is a KeyValueRecall whose filler is text, an ItemTokens or a Corpus."
         )
 
-    def _compare(
-        self, task: Any, block: _Block, before: Decoder
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def _compare(self, task: Any, block: _Block, before: Decoder) -> Compared:
         tokens, logits = block.batch.tokens, block.everywhere
         assert logits is not None
         told = task.predictable(tokens)
@@ -250,9 +243,7 @@ class Agreement(Recall):
     differ, and logit_difference, the largest absolute difference of their logits at `length`.
     """
 
-    def _compare(
-        self, task: Task, block: _Block, before: Decoder
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def _compare(self, task: Any, block: _Block, before: Decoder) -> Compared:
         expected = before(block.batch.tokens, block.positions, block.batch.at)
         differs = (block.logits.argmax(-1) != expected.argmax(-1)).cpu().flatten()
         return {"changed": differs}, {"logit_difference": (block.logits - expected).abs().max().item()}
@@ -271,10 +262,7 @@ class HeadLooks(Recall):
     layer: int = 0
     head: int = 0
 
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `model`, made by `spec`; `before` is the model without the probe's changes."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
         found, task = super().rows(model, spec, seed=seed, before=before), self.asked(spec)
         lengths = self.lengths or (spec.train.length,)
         looks = {n: self._looks(before or model, task, n, seed) for n in lengths}

@@ -25,7 +25,7 @@ from torch import Tensor
 from lcbook import runtime
 from lcbook.attention.patterns import Full
 from lcbook.attention.timing import peak_bytes
-from lcbook.experiments.measures import Pairs, require_lengths, task_asked
+from lcbook.experiments.measures import Measure, Pairs, Rows, require_lengths
 from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import Softmax
@@ -221,7 +221,7 @@ def _read(
 
 
 @dataclass(frozen=True)
-class Streamed:
+class Streamed(Measure):
     """Recall at `lengths` of at least `questions` answers each, the texts read piece by piece.
 
     `task` replaces that of the run. One row a length: length, gap and depth (nothing is sorted by them: 0 and NaN),
@@ -234,30 +234,17 @@ class Streamed:
     questions: int = 256
     task: Task | Pairs | None = None
 
-    timed: ClassVar[bool] = False
+    kind: ClassVar[type | None] = KeyValueRecall
 
     def __post_init__(self) -> None:
         require_lengths(self.lengths, self.questions)
 
-    def asked(self, spec: Spec) -> KeyValueRecall:
-        """Return the task that is asked of a model made by `spec`. Raises ValueError if texts of it are no stream."""
-        return _streamable(task_asked(self.task, spec))
-
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `model`, made by `spec`."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
         kinds, task = kinds_of(model), self.asked(spec)
         return [
             _streamed(kinds, task, length, self.questions, seed)
             for length in self.lengths or (spec.train.length,)
         ]
-
-
-def _streamable(task: Task) -> KeyValueRecall:
-    if not isinstance(task, KeyValueRecall):
-        raise ValueError(f"task is {task}; allowed is a KeyValueRecall.")
-    return task
 
 
 def _streamed(kinds: Kinds, task: KeyValueRecall, length: int, questions: int, seed: int) -> dict[str, Any]:
@@ -278,7 +265,7 @@ def _streamed(kinds: Kinds, task: KeyValueRecall, length: int, questions: int, s
 
 
 @dataclass(frozen=True)
-class ReadingCost:
+class ReadingCost(Measure):
     """What it costs to read a text of each length piece by piece and answer its questions, on one core.
 
     One row a length and round: length, round, cpu_seconds (of one core; wall seconds on a GPU), peak_bytes (of tensors
@@ -291,20 +278,14 @@ class ReadingCost:
     task: Task | Pairs | None = None
 
     timed: ClassVar[bool] = True
+    kind: ClassVar[type | None] = KeyValueRecall
 
     def __post_init__(self) -> None:
         require_lengths(self.lengths)
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; allowed is 1 or more.")
 
-    def asked(self, spec: Spec) -> KeyValueRecall:
-        """Return the task that is asked of a model made by `spec`. Raises ValueError if texts of it are no stream."""
-        return _streamable(task_asked(self.task, spec))
-
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of `model`, made by `spec`; the texts are the same for every run."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int = 0, before: Decoder | None = None) -> Rows:
         kinds, task = kinds_of(model), self.asked(spec)
         clock = time.perf_counter if runtime.device().type == "cuda" else time.process_time
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from lcbook import runtime
+from lcbook.experiments.measures import Measure, Rows
 from lcbook.experiments.schedules import plan
 from lcbook.experiments.spec import Spec
 from lcbook.experiments.train import train
 from lcbook.models.decoder import Decoder, build
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.recall import Batch, Task
+from lcbook.tasks.recall import Batch
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def _asked(model: Decoder, batches: Sequence[Batch]) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(Measure):
     """Train the run once more, bit for bit, and measure it at `lengths` on the way.
 
     It is measured after the first update, after each `every` and after the last, on the same `sequences` each time. A
@@ -48,22 +49,13 @@ class Trace:
     every: int
     sequences: int = 64
 
-    timed: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         if self.every < 1 or not self.lengths:
             raise ValueError(
                 f"every is {self.every} and lengths {self.lengths}; allowed are 1 or more and one length or more."
             )
 
-    def asked(self, spec: Spec) -> Task:
-        """Return the task that the run is trained on."""
-        return spec.task
-
-    def rows(
-        self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of a model made by `spec` from `seed`; of `model` only the device is looked at."""
+    def rows(self, model: Decoder, spec: Spec, *, seed: int, before: Decoder | None = None) -> Rows:
         task, device = spec.task, next(model.parameters()).device
         learner = build(spec.model, task.vocabulary, seed).to(device)
         batches = [
