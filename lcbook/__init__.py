@@ -13,7 +13,6 @@ from lcbook.models.decoder import ModelSpec
 from lcbook.page import (
     by_arm,
     check,
-    committed,
     committed_runs,
     file,
     fullest,
@@ -35,7 +34,7 @@ from lcbook.tasks.symbols import Symbols
 
 __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
-    "TrainSpec", "at", "attention", "best", "by_arm", "check", "claim", "committed", "committed_runs", "doubling",
+    "TrainSpec", "at", "attention", "best", "by_arm", "check", "claim", "committed_runs", "doubling",
     "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
     "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "recall_beside", "run", "scale",
     "schedules", "score", "setup", "share", "stats", "tasks", "trained_model",

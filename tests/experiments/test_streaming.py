@@ -286,7 +286,6 @@ def test_rows_are_those_of_evaluation(trained):
         assert row.keys() == {"weight", "log_odds", "margin", "variance"} | dense[0].keys()
         assert (row["length"], row["gap"], row["total"], row["chance"]) == (length, 0, 400, 1 / 23)
         assert math.isnan(row["depth"])
-        assert math.isnan(row["text_loss"])
         assert type(row["correct"]) is int
     assert shares[0] > 0.9
     assert shares[-1] < 0.8
