@@ -23,6 +23,7 @@ from lcbook.page import (
     recall_beside,
     score,
     share,
+    shares,
 )
 from lcbook.runtime import at, doubling, finish, scale, setup
 from lcbook.tasks.corpus import Corpus
@@ -37,5 +38,5 @@ __all__ = [
     "TrainSpec", "at", "attention", "best", "by_arm", "check", "claim", "committed_runs", "doubling",
     "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
     "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "recall_beside", "run", "scale",
-    "schedules", "score", "setup", "share", "stats", "tasks", "trained_model",
+    "schedules", "score", "setup", "share", "shares", "stats", "tasks", "trained_model",
 ]  # fmt: skip

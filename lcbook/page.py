@@ -100,7 +100,7 @@ def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
 def committed(name: str) -> dict[str, pd.DataFrame]:
     """Return the committed tables of one experiment of the running chapter that are current, by the run's label."""
     runs = references.references(runtime.session.chapter)
-    return {run.label: run.tables[name] for run in runs if run.is_current(name)}
+    return {run.label: run.tables[name].copy(deep=False) for run in runs if run.is_current(name)}
 
 
 def file(name: str, compute: Callable[[], pd.DataFrame], *of: Any) -> pd.DataFrame:
@@ -221,6 +221,21 @@ def share(frame: pd.DataFrame) -> str:
     """Return the recall of all rows together as a percentage, for a reading; "(not run)" where nothing was asked."""
     asked = frame["total"].sum()
     return f"{100 * frame['correct'].sum() / asked:.0f} %" if asked else NOT_RUN
+
+
+class Shares(dict[Any, str]):
+    """Recall in words by the value of one column; "(not run)" for a value that is not there."""
+
+    def __missing__(self, value: Any) -> str:
+        return NOT_RUN
+
+
+def shares(frame: pd.DataFrame, column: str = "arm") -> Shares:
+    """Return `share` of each arm (or of each value of another column), in the order of the rows.
+
+    In a reading: `{found[RoPE]}`. Raises KeyError for a column that is not there.
+    """
+    return Shares((value, share(rows)) for value, rows in frame.groupby(column, sort=False))
 
 
 def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,21 @@ def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
 
 def references(chapter: str) -> list[Reference]:
     """Return the committed runs of a chapter ("*": of all), one for each device, damaged and stale ones marked."""
-    return [_read(path) for path in sorted(folder().glob(f"*/{chapter}.json"))]
+    return [_read(path, _stamp(path)) for path in sorted(folder().glob(f"*/{chapter}.json"))]
 
 
-def _read(path: Path) -> Reference:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when the file is written anew; nothing where it cannot be asked."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, stamp: tuple[int, ...]) -> Reference:
+    """Read a committed run; once, while the file's stamp is the same."""
     own = (path.stem, path.parent.name)
     try:
         body = store.load_json(path)

@@ -268,6 +268,9 @@ def test_n50_is_of_one_arm():
 
 def test_share_worked_by_hand():
     assert page.share(pd.DataFrame({"correct": [1, 2], "total": [2, 30]})) == "9 %"  # 3 of 32
+    found = page.shares(pd.DataFrame({"arm": ["b", "a", "b"], "correct": [1, 2, 0], "total": [2, 2, 2]}))
+    assert (dict(found), list(found)) == ({"b": "25 %", "a": "100 %"}, ["b", "a"])
+    assert page.reading("{found[a b]}", found=found).text == "(not run)"
 
 
 def test_an_arm_that_is_not_there_is_said_and_stops_nothing():

@@ -1,11 +1,12 @@
 """Statistics: intervals over seeds, n50, rankings, variance, survival and sample sizes; frames in, numbers out."""
 
-from lcbook.stats import clustered, effective, rankings, sample_size, survival, timings, variance
+from lcbook.stats import clustered, effective, rankings, sample_size, survival, tables, timings, variance
 from lcbook.stats.bootstrap import (
     Estimate,
     Number,
     Values,
     bootstrap,
+    crossings,
     difference_of_shares,
     holm,
     median_n50,
@@ -14,15 +15,18 @@ from lcbook.stats.bootstrap import (
     n50_table,
     p_solve,
     recall,
+    recalls,
     resampled_interval,
+    selection_miss,
     slope,
     tost,
+    used_reach,
     wilson,
 )
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "clustered", "difference_of_shares", "effective",
+    "Estimate", "Number", "Values", "bootstrap", "clustered", "crossings", "difference_of_shares", "effective",
     "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings",
-    "recall", "resampled_interval", "sample_size", "slope",
-    "survival", "timings", "tost", "variance", "wilson",
+    "recall", "recalls", "resampled_interval", "sample_size", "selection_miss", "slope",
+    "survival", "tables", "timings", "tost", "used_reach", "variance", "wilson",
 ]  # fmt: skip

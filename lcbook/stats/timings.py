@@ -66,6 +66,17 @@ def exponents(frame: pd.DataFrame, y: str = "seconds", *, from_length: Number = 
     return pd.DataFrame(rows, columns=["arm", "exponent", "low", "high"])
 
 
+def exponent(frame: pd.DataFrame, arm: str, y: str = "seconds", *, from_length: Number = 1) -> Estimate:
+    """Return how one arm grows with its interval, as `exponents`; NaN where it has fewer than two such lengths.
+
+    Raises ValueError as `exponents` for another y or missing columns.
+    """
+    rows = frame[(frame["arm"] == arm) & (frame["length"] >= from_length)]
+    if rows["length"].nunique() < 2:
+        return Estimate(math.nan, math.nan, math.nan)
+    return Estimate(*exponents(rows, y)[["exponent", "low", "high"]].to_numpy()[0])
+
+
 def speedup(frame: pd.DataFrame, arm: str, over: str, length: int) -> Estimate:
     """Return how many times as long `over` takes as `arm` at `length`: above 1, `arm` is the faster.
 

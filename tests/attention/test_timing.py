@@ -16,7 +16,7 @@ from lcbook.attention.backends import Fused, Linear, Naive
 from lcbook.attention.costs import attention_cost, roofline_seconds
 from lcbook.attention.patterns import Window
 from lcbook.attention.timing import Timing, peak_bytes
-from lcbook.stats.timings import exponents, speedup
+from lcbook.stats.timings import exponent, exponents, speedup
 
 
 def timed(seconds, *, arms=("a",), lengths=(64, 128, 256, 512), rounds=5, peak=lambda n: 8 * n):
@@ -129,6 +129,9 @@ def test_exponents_of_exact_powers_and_of_what_is_too_short():
     assert table.loc["one"].tolist() == pytest.approx([1, 1, 1])
     assert table.loc["two"].tolist() == pytest.approx([2, 2, 2])
     assert table.loc["short"].isna().all()
+    assert exponent(frame, "two").value == pytest.approx(2)
+    assert math.isnan(exponent(frame, "short").value)
+    assert math.isnan(exponent(frame, "gone").low)
     single = exponents(frame[frame["seed"] == 0]).iloc[0]
     assert single["exponent"] == pytest.approx(1)
     assert math.isnan(single["low"])
