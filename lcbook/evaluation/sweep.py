@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -157,6 +157,20 @@ def run_sweep(
         for batch in _batches(missing):
             _ask(model, design, batch, around, keep)
     return read_requests(out)
+
+
+def sweep_arms(model: LanguageModel, designs: Mapping[str, Design], out: Path) -> pd.DataFrame:
+    """Sweep each of `designs`, in a folder of its name in `out`, and return their rows as a table: a design an arm.
+
+    Without the columns answers and seconds; nothing is printed. Raises as `run_sweep`.
+    """
+    found = {
+        name: run_sweep(model, one, out / name, progress=lambda step: None) for name, one in designs.items()
+    }
+    parts = [
+        rows.drop(columns=["answers", "seconds"]).assign(arm=name, probe="") for name, rows in found.items()
+    ]
+    return pd.concat(parts)
 
 
 @dataclass

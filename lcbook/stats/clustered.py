@@ -80,6 +80,14 @@ def effective_lengths(found: pd.DataFrame) -> dict[str, Estimate]:
     }
 
 
+def half_recall(frame: pd.DataFrame) -> Estimate | None:
+    """Return the n50 of requests of one task (columns as `clustered_recall`); None where less than two lengths were
+    heard.
+    """
+    found = {} if frame.empty else effective_lengths(clustered_recall(frame, "length"))
+    return found.get("half recall")
+
+
 def interval(row: Mapping[str, Any] | pd.Series) -> str:
     """Return a row's recall and interval, as in "83 % [61, 94]", or that nothing was answered."""
     if not row["requests"]:

@@ -8,13 +8,22 @@ samples a claim needs is counted in `samples`, whose names are part of this modu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_counts, require_share
+from lcbook.stats.estimate import (
+    Estimate,
+    Number,
+    Values,
+    pooled_chance,
+    require_columns,
+    require_counts,
+    require_share,
+)
 from lcbook.stats.n50 import n50, n50_point
 from lcbook.stats.sample_size import (
     METHODS,
@@ -26,9 +35,9 @@ from lcbook.stats.sample_size import (
 )
 
 __all__ = [
-    "METHODS", "RULES", "effective_length", "effective_table", "first_failure", "flip_share", "half_recall",
-    "last_success", "lower_bound", "more_samples", "repeats", "samples_for_perfect", "samples_for_width",
-    "samples_to_tell", "share_of_base",
+    "METHODS", "RULES", "curves", "effective_length", "effective_table", "first_failure", "flip_share", "half_recall",
+    "last_success", "lower_bound", "more_samples", "n50_coverage", "octaves_apart", "over_curves", "repeat_spread",
+    "repeats", "samples_for_perfect", "samples_for_width", "samples_to_tell", "share_of_base",
 ]  # fmt: skip
 
 RULER = 0.856  # Llama 2 7B at 4K tokens: the level that RULER asks for (arXiv 2404.06654)
@@ -222,6 +231,89 @@ def flip_share(
         np.searchsorted(places, places + step - 1e-9) - np.arange(count) - 1
     )  # later ones closer than a step
     return float(1 - near.sum() / (count * (count - 1) / 2))
+
+
+def repeat_spread(
+    lengths: Values,
+    recall: Values,
+    samples: int,
+    *,
+    rule: str = "RULER",
+    chance: Number = 0.0,
+    count: int = 4000,
+    seed: int = 0,
+) -> float:
+    """Return the standard deviation, in octaves, of the effective lengths that repeats of one evaluation give.
+
+    Beyond the tested lengths the nearest tested one counts. Arguments and errors as `repeats`.
+    """
+    found = repeats(lengths, recall, samples, rule=rule, chance=chance, count=count, seed=seed)
+    return float(np.log2(np.clip(found, min(lengths), max(lengths))).std())
+
+
+def n50_coverage(
+    lengths: Values,
+    recall: Values,
+    samples: int,
+    *,
+    chance: Number = 0.0,
+    count: int = 100,
+    seed: int | np.random.Generator = 0,
+) -> float:
+    """Return the share of repeats, `samples` queries at each length, whose 95 % interval of n50 holds the true one.
+
+    `recall` is the true curve; NaN where its n50 lies outside the tested lengths. A censored end of an interval is
+    open. Raises ValueError as `stats.n50`.
+    """
+    drawn = np.random.default_rng(seed).binomial(
+        samples, np.asarray(recall, float), size=(count, len(lengths))
+    )
+    truth = half_recall(lengths, recall, chance=chance)
+    if not 0 < truth < math.inf:
+        return math.nan
+    found = [n50(lengths, correct, [samples] * len(correct), chance=chance) for correct in drawn]
+    return float(np.mean([one.lower <= truth <= one.upper for one in found]))
+
+
+# ---- of each model in a frame
+
+
+def curves(frame: pd.DataFrame, by: str = "seed") -> pd.DataFrame:
+    """Return the recall, as a share, of each value of `by` (rows) at each length (columns), pooled over all else.
+
+    Raises ValueError for missing columns or no rows.
+    """
+    require_columns(frame, [by, "length", "correct", "total"])
+    sums = frame.groupby([by, "length"])[["correct", "total"]].sum()
+    return (sums["correct"] / sums["total"]).unstack()
+
+
+def over_curves(
+    frame: pd.DataFrame, statistic: Callable[..., float], *, by: str = "seed", **settings: Any
+) -> pd.Series:
+    """Return `statistic(lengths, recall, chance=..., **settings)` for each value of `by`, such as `flip_share`.
+
+    No values for no rows. Raises ValueError for missing columns.
+    """
+    if frame.empty:
+        return pd.Series(name="value", dtype=float)
+    require_columns(frame, ["chance", "total"])
+    settings = {"chance": pooled_chance(frame), **settings}
+    found = {
+        unit: statistic(list(row.index), row.to_numpy(), **settings)
+        for unit, row in curves(frame, by).iterrows()
+    }
+    return pd.Series(found, name="value").rename_axis(by)
+
+
+def octaves_apart(frame: pd.DataFrame, by: str = "seed") -> pd.Series:
+    """Return how many octaves lie between the shortest and the longest effective length by RULES, for each of `by`.
+
+    Beyond the tested lengths the nearest tested one counts. Raises ValueError as `effective_table`.
+    """
+    found = effective_table(frame, by)
+    lengths = found["length"].clip(frame["length"].min(), frame["length"].max()).groupby(found[by])
+    return np.log2(lengths.max() / lengths.min()).rename("octaves")
 
 
 def _pooled(lengths: Values, correct: Values, total: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,27 @@ from lcbook.stats.bootstrap import difference_of_shares, resampled_interval
 from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_counts, require_share
 from lcbook.stats.variance import variance_shares
 
-__all__ = ["kendall", "rank_table", "reversals", "tau_table", "tau_with_interval", "variance_shares"]
+__all__ = [
+    "benchmark_scores", "kendall", "rank_table", "reversals", "tau_between_seeds", "tau_table", "tau_with_interval",
+    "variance_shares",
+]  # fmt: skip
+
+
+def benchmark_scores(frame: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
+    """Return the tidy frame of this module from the table of a run: each arm is a model, each probe a benchmark.
+
+    `benchmarks` names each probe, in the order of the benchmarks. Where a probe measured text_loss, that is the
+    benchmark "text loss" as well, whose score is minus the loss. Raises ValueError for a probe without a name.
+    """
+    unnamed = sorted(set(frame["probe"]) - set(benchmarks))
+    if unnamed:
+        raise ValueError(f"benchmarks lacks {unnamed}; allowed is a name for each probe of the frame.")
+    order = list(benchmarks.values())
+    asked = frame.assign(model=frame["arm"], benchmark=frame["probe"].map(benchmarks), score=math.nan)
+    told = asked[asked["text_loss"].notna()]
+    told = told.assign(benchmark="text loss", correct=math.nan, total=0.0, score=-told["text_loss"])
+    ranked = asked.sort_values("benchmark", key=lambda names: names.map(order.index), kind="stable")
+    return pd.concat([ranked, told])
 
 
 def kendall(a: Values, b: Values) -> float:
@@ -82,6 +102,17 @@ def tau_table(table: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> p
         found = tau_with_interval(table, a, b, resamples=resamples, seed=seed)
         rows.append((a, b, found.value, found.low, found.high, table["model"].nunique()))
     return pd.DataFrame(rows, columns=["a", "b", "tau", "low", "high", "models"])
+
+
+def tau_between_seeds(frame: pd.DataFrame, benchmark: str) -> float:
+    """Return Kendall's tau-b of a benchmark with itself, between the first two seeds of the models; NaN for one seed.
+
+    `frame` is a tidy frame (see the module) with a column seed. Raises ValueError for an unknown benchmark or a model
+    without a score.
+    """
+    seeds = np.sort(frame["seed"].unique())[:2]
+    scores = [_pooled(frame[frame["seed"] == seed], (benchmark,))[0][benchmark] for seed in seeds]
+    return kendall(scores[0], scores[1][scores[0].index]) if len(seeds) == 2 else math.nan
 
 
 def rank_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lcbook.evaluation.files import COLUMNS, read_requests
-from lcbook.evaluation.sweep import Design, Step, StoppedError, run_sweep
+from lcbook.evaluation.sweep import Design, Step, StoppedError, run_sweep, sweep_arms
 from lcbook.llm.protocol import LanguageModel
 from lcbook.stats.bootstrap import recall
 from tests.fake_model import Fake
@@ -56,6 +57,16 @@ def test_every_request_is_asked_once_and_found_right(tmp_path):
     assert (frame["prompt_tokens"] == frame["tokens"]).all(), "as the model counts them, overhead included"
     assert (frame["seed"] == frame["sample"]).all()
     assert (recall(frame, "task")["recall"] == 1).all()
+
+
+def test_designs_are_arms_of_one_table(tmp_path, capsys):
+    far = dataclasses.replace(DESIGN, lengths=(211,))
+    frame = sweep_arms(Fake(reach=170), {"both": DESIGN, "far": far}, tmp_path)
+    assert frame.groupby("arm").size().to_dict() == {"both": REQUESTS, "far": REQUESTS // 2}
+    assert set(frame["probe"]) == {""}
+    assert not {"answers", "seconds"} & set(frame.columns)
+    assert len(stored(tmp_path / "far")) == REQUESTS // 2
+    assert capsys.readouterr().out == ""
 
 
 def test_what_is_out_of_reach_is_wrong(whole):

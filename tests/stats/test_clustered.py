@@ -11,6 +11,7 @@ import pytest
 from lcbook.stats.clustered import (
     clustered_recall,
     effective_lengths,
+    half_recall,
     independent,
     interval,
     length_of,
@@ -99,6 +100,8 @@ def test_effective_lengths_come_from_what_counts():
     assert found["RULER"].value == 64
     assert found["half recall"].value == pytest.approx(64 * math.sqrt(2), rel=0.01)
     assert effective_lengths(summary(long)) == {}
+    assert half_recall(pd.concat([long, frame([[1.0] * 7] * 11)])) == found["half recall"]
+    assert half_recall(long) is half_recall(long[:0]) is None
 
 
 def test_bad_frames_say_what_is_lacking():

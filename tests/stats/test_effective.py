@@ -202,3 +202,46 @@ def test_the_same_seed_gives_the_same():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- of each model in a frame
+
+
+def of_models(**models: tuple[float, ...]) -> pd.DataFrame:
+    rows = [
+        (name, n, 1000 * y, 1000, 0.0)
+        for name, curve in models.items()
+        for n, y in zip(LENGTHS, curve, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["seed", "length", "correct", "total", "chance"])
+
+
+def test_each_model_has_its_curve_and_its_value():
+    frame = of_models(steep=(1, 1, 0, 0, 0), dips=DIPS)
+    assert effective.curves(frame).loc["dips"].tolist() == pytest.approx(DIPS)
+    found = effective.over_curves(frame, lambda n, y, chance, more: n[-1] * y[1] + chance + more, more=7)
+    assert found.to_dict() == pytest.approx({"dips": 16384 * 0.8 + 7, "steep": 16384 + 7})
+    assert effective.over_curves(frame[:0], flip_share).empty
+    with pytest.raises(ValueError, match="lacks the columns"):
+        effective.over_curves(frame.drop(columns="length"), flip_share)
+
+
+def test_rules_lie_as_far_apart_as_their_lengths():
+    # 1024 by the first failure, beyond the longest by half recall; a step has one length, and n50 half an octave on
+    found = effective.octaves_apart(of_models(dips=DIPS, steep=(1, 1, 0, 0, 0)))
+    assert found["dips"] == 4
+    assert found["steep"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_spread_of_repeats_by_hand():
+    # With one query at the second length, the last success is 64 or 128, each half of the time: 0.5 octaves.
+    assert effective.repeat_spread([64, 128], [1.0, 0.5], 1, count=20_000) == pytest.approx(0.5, abs=0.01)
+    assert effective.repeat_spread([64, 128], [1.0, 0.0], 20, count=10) == 0
+
+
+def test_the_interval_of_n50_covers_and_says_where_there_is_none():
+    curve = (0.99, 0.9, 0.6, 0.2, 0.05)
+    assert effective.n50_coverage(LENGTHS, curve, 20, count=60) >= 0.85
+    assert math.isnan(effective.n50_coverage(LENGTHS, [1.0] * 5, 20, count=2))
+    one = effective.n50_coverage(LENGTHS, curve, 20, count=3, seed=4)
+    assert one == effective.n50_coverage(LENGTHS, curve, 20, count=3, seed=np.random.default_rng(4))

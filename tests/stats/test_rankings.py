@@ -187,3 +187,34 @@ LOSS = pd.DataFrame({"model": MODELS, "benchmark": "loss", "score": 1.0})
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- from the table of a run
+
+
+def test_probes_are_benchmarks_and_text_loss_is_one_more():
+    rows = [
+        ("m", 0, "b", 1, 4, math.nan),
+        ("m", 0, "a", 3, 4, 1.5),
+        ("n", 0, "b", 2, 4, math.nan),
+        ("n", 0, "a", 0, 4, 0.5),
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "probe", "correct", "total", "text_loss"])
+    found = rankings.benchmark_scores(frame, {"a": "A", "b": "B"})
+    assert found["benchmark"].unique().tolist() == ["A", "B", "text loss"]
+    assert kendall(*(found[found["benchmark"] == one].set_index("model")["correct"] for one in "AB")) == -1
+    told = found[found["benchmark"] == "text loss"]
+    assert told[["model", "score", "total"]].values.tolist() == [["m", -1.5, 0], ["n", -0.5, 0]]
+    assert (
+        tau_with_interval(pd.concat([found, found.assign(model=found["model"] + "2")]), "A", "A").value == 1
+    )
+    with pytest.raises(ValueError, match=r"benchmarks lacks \['b'\]"):
+        rankings.benchmark_scores(frame, {"a": "A"})
+
+
+def test_a_benchmark_is_compared_with_itself_between_seeds():
+    first, second = (table(one=scores, two=UP).assign(seed=seed) for seed, scores in ((3, UP), (5, MIXED)))
+    both = pd.concat([second.iloc[::-1], first])
+    assert rankings.tau_between_seeds(both, "one") == pytest.approx(15 / 21)
+    assert rankings.tau_between_seeds(both, "two") == 1
+    assert math.isnan(rankings.tau_between_seeds(first, "one"))

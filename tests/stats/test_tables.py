@@ -42,3 +42,64 @@ def test_forms_are_compared_with_the_first():
     assert alone["TOST p"].tolist() == ["", "equal", ""], "one seed tests nothing"
     with pytest.raises(ValueError, match="lacks the columns"):
         tables.exact_forms(frame.drop(columns="changed"))
+
+
+def counts(rows: list[tuple], *columns: str) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=[*columns, "correct", "total"]).assign(chance=0.0)
+
+
+def test_probes_become_arms_and_arms_seeds():
+    frame = counts(
+        [("x", 5, "far", 1, 2), ("y", 5, "near", 2, 2), ("y", 6, "else", 0, 2)], "arm", "seed", "probe"
+    )
+    found = tables.probes_as_arms(frame, {"near": "N", "far": "F"})
+    assert found[["arm", "seed", "correct"]].values.tolist() == [["F", "x", 1], ["N", "y", 2]]
+    assert set(found["probe"]) == {""}
+
+
+SCORES = counts(
+    [("m", "x", 9, 10), ("m", "x", 10, 10), ("m", "y", 1, 3), ("n", "x", 1, 10), ("n", "y", 3, 3),
+     ("m", "text loss", math.nan, 0), ("n", "text loss", math.nan, 0)],
+    "model", "benchmark",
+).assign(score=[math.nan] * 5 + [-1.234, -2.0])  # fmt: skip
+
+
+def test_benchmarks_are_in_per_cent_and_text_loss_in_nats():
+    table = tables.benchmarks(SCORES)
+    assert table.to_dict("index") == {
+        "m": {"x": 95, "y": 33, "text loss": 1.23},
+        "n": {"x": 10, "y": 100, "text loss": 2.0},
+    }
+
+
+def test_the_widest_swap_comes_first():
+    frame = counts(
+        [("p", "x", 90, 100), ("q", "x", 50, 100), ("r", "x", 10, 100),
+         ("p", "y", 10, 100), ("q", "y", 60, 100), ("r", "y", 61, 100)],
+        "model", "benchmark",
+    )  # fmt: skip
+    table = tables.swaps(frame, {"x": "in X", "y": "in Y"})
+    assert list(table) == ["better in X", "better in Y", "ahead in X (points)", "behind in Y (points)"]
+    # p leads r by 80 and trails by 51, leads q by 40 and trails by 50; q and r differ by no more than chance on y.
+    assert table.values.tolist() == [["p", "r", 80, 51], ["p", "q", 40, 50]]
+    assert len(tables.swaps(frame, {"x": "in X", "y": "in Y"}, most=1)) == 1
+
+
+def test_effective_lengths_are_told_by_rule():
+    frame = counts(
+        [("one", n, k, 10_000) for n, k in ((64, 10_000), (128, 9000), (256, 100))], "arm", "length"
+    )
+    table = tables.effective_lengths(frame)
+    assert list(table) == ["RULER", "first failure", "NoLiMa", "half recall"]
+    assert table.loc["one", ["RULER", "first failure", "NoLiMa"]].tolist() == ["128", "128", "128"]
+
+
+def test_requests_are_told_with_their_interval():
+    frame = counts(
+        [("t", n, i, k, 1) for n in (64, 128) for i, k in enumerate((1, 1, n == 64))],
+        "task",
+        "length",
+        "sample",
+    )
+    table = tables.clustered(frame, "length", "task")
+    assert table["t"].to_dict() == {64: "100 % [44, 100]", 128: "67 % [21, 94]"}
