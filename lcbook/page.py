@@ -243,13 +243,7 @@ def score(frame: pd.DataFrame, arm: str, **where: Any) -> float:
 
     A statistic for `judge`. Raises ValueError for a column that is not there.
     """
-    wanted = {"arm": arm, **where}
-    missing = [name for name in wanted if name not in frame.columns]
-    if missing:
-        raise ValueError(
-            f"where names {missing}; allowed are columns of the frame: {', '.join(frame.columns)}."
-        )
-    rows = np.logical_and.reduce([frame[name].to_numpy() == value for name, value in wanted.items()])
+    rows = stats.matching(frame, {"arm": arm, **where})
     correct, total = (frame[name].to_numpy()[rows].sum() for name in ("correct", "total"))
     return float(100 * correct / total) if rows.any() else math.nan
 

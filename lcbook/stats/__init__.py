@@ -1,6 +1,16 @@
 """Statistics: intervals over seeds, n50, rankings, variance, survival and sample sizes; frames in, numbers out."""
 
 from lcbook.stats import clustered, effective, rankings, sample_size, survival, tables, timings, variance
+from lcbook.stats._cells import (
+    bend,
+    geometric_ratio,
+    growth,
+    largest_mean,
+    lost_without,
+    matching,
+    mean,
+    tilt,
+)
 from lcbook.stats.bootstrap import (
     Estimate,
     Number,
@@ -25,8 +35,9 @@ from lcbook.stats.bootstrap import (
 )
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "clustered", "crossings", "difference_of_shares", "effective",
-    "holm", "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings",
-    "recall", "recalls", "resampled_interval", "sample_size", "selection_miss", "slope",
-    "survival", "tables", "timings", "tost", "used_reach", "variance", "wilson",
+    "Estimate", "Number", "Values", "bend", "bootstrap", "clustered", "crossings", "difference_of_shares",
+    "effective", "geometric_ratio", "growth", "holm", "largest_mean", "lost_without", "matching", "mean",
+    "median_n50", "n50", "n50_point", "n50_table", "p_solve", "rankings", "recall", "recalls",
+    "resampled_interval", "sample_size", "selection_miss", "slope", "survival", "tables", "tilt", "timings",
+    "tost", "used_reach", "variance", "wilson",
 ]  # fmt: skip

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
+from lcbook.stats.bootstrap import difference_of_shares
 from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_share
 
+UNMEASURED = Estimate(math.nan, math.nan, math.nan)
 COLUMNS = ["update", "at_risk", "escaped", "survival", "low", "high"]
 
 
@@ -125,6 +127,42 @@ def ratio_of_means(
     freedom = (va + vb) ** 2 / (va**2 / free_a + vb**2 / free_b)
     wide = math.exp(_t(freedom, confidence) * math.sqrt(va + vb))
     return Estimate(ratio, ratio / wide, ratio * wide, word)
+
+
+def waits(table: pd.DataFrame) -> pd.DataFrame:
+    """Return for each arm (rows) how many seeds passed the gate (passed of seeds) and the mean updates until they did.
+
+    `updates` is the restricted mean up to the horizon of the arms, low and high its 95 % interval. Raises ValueError as
+    `times`.
+    """
+    groups = times(table)
+    until = horizon(groups)
+    means = [restricted_mean(*group, until) for group in groups.values()]
+    rows = [
+        (int(past.sum()), len(past), mean.value, mean.low, mean.high)
+        for (_, past), mean in zip(groups.values(), means, strict=True)
+    ]
+    return pd.DataFrame(rows, index=list(groups), columns=["passed", "seeds", "updates", "low", "high"])
+
+
+def difference(table: pd.DataFrame, arm: str, other: str) -> Estimate:
+    """Return the share of seeds past the gate in `arm` minus that in `other`; NaN where one is not there."""
+    groups = times(table)
+    if not {arm, other} <= set(groups):
+        return UNMEASURED
+    (_, a), (_, b) = groups[arm], groups[other]
+    return difference_of_shares(int(a.sum()), len(a), int(b.sum()), len(b))
+
+
+def sooner(table: pd.DataFrame, arm: str, over: str) -> Estimate:
+    """Return the mean updates to the gate of `arm` over those of `over`, as far as both were watched.
+
+    NaN where one is not there.
+    """
+    groups = {name: group for name, group in times(table).items() if name in (arm, over)}
+    if len(groups) < 2:
+        return UNMEASURED
+    return ratio_of_means(groups[arm], groups[over], horizon(groups))
 
 
 def _checked(updates: Values, escaped: Values) -> tuple[np.ndarray, np.ndarray]:

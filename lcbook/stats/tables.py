@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.bootstrap import tost
+from lcbook.stats import survival
+from lcbook.stats.bootstrap import median_n50, tost
 from lcbook.stats.clustered import clustered_recall, interval, length_of
 from lcbook.stats.effective import RULES, effective_table
 from lcbook.stats.estimate import Estimate, require_columns
 from lcbook.stats.rankings import reversals
 
+PAST_GATE = ["past the gate", "updates to it"]
 SAME = 0.01  # of recall: forms that differ by less are equal for our purposes
 
 
@@ -106,6 +108,89 @@ def clustered(frame: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
     return found.assign(shown=found.apply(interval, axis=1)).pivot(
         index=rows, columns=columns, values="shown"
     )
+
+
+def recall(frame: pd.DataFrame, rows: str | Sequence[str], column: str) -> pd.DataFrame:
+    """Return the recall in per cent, rounded, of `rows` by `column`, both in order of appearance."""
+    keys = [rows] if isinstance(rows, str) else list(rows)
+    sums = frame.groupby([*keys, column], sort=False)[["correct", "total"]].sum()
+    return (100 * sums["correct"] / sums["total"]).round().astype(int).unstack(sort=False)
+
+
+def split_arms(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return the frame with the parts of its arms' names, "RoPE, fixed", as columns of these names."""
+    parts = frame["arm"].str.split(", ", n=len(columns) - 1, expand=True)
+    return frame.assign(**{name: parts[i] for i, name in enumerate(columns)})
+
+
+def n50_by(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return the median over seeds of n50 (tokens, 0 or inf beyond the tested lengths): columns `by` and n50."""
+    found = [(*key, median_n50(part)) for key, part in frame.groupby(list(by))]
+    return pd.DataFrame(found, columns=[*by, "n50"])
+
+
+def escapes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each arm its learning rate, how many seeds passed the gate and when, and its recall by length."""
+    rate = frame.groupby("arm", sort=False)["train.lr"].first().rename("rate")
+    at = recall(frame, "arm", "length").map("{} %".format).add_prefix("recall at ")
+    return _bare(_past_gate(frame).join(at).assign(rate=rate)[["rate", *PAST_GATE, *at.columns]])
+
+
+def recipes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each arm how many seeds passed the gate, when, and after how many seconds (median over seeds).
+
+    An arm of which no seed passed has the seconds of its whole training.
+    """
+    seconds = frame.drop_duplicates(["arm", "seed"]).groupby("arm")[["seconds_to_gate", "seconds"]].median()
+    table = _past_gate(frame)
+    shown = [
+        f"{whole:.1f}, not learned" if np.isnan(gate) else f"{gate:.1f}"
+        for gate, whole in seconds.loc[table.index].itertuples(index=False)
+    ]
+    return _bare(table.assign(**{"median seconds": shown}))
+
+
+def shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each arm its recall by probe, the loss (nats) of probe "near", and seeds that recall half of "far"."""
+    means = frame[frame["probe"] == "near"].groupby("arm", sort=False)["text_loss"].mean().round(3)
+    far = frame[frame["probe"] == "far"]
+    learned = (far["correct"] > 0.5 * far["total"]).groupby(far["arm"], sort=False).agg(["sum", "size"])
+    counts = [f"{some} of {all_}" for some, all_ in learned.itertuples(index=False)]
+    table = recall(frame, "arm", "probe").add_suffix(", %")
+    table["short text loss, nats"] = means
+    table["seeds over half of the far"] = pd.Series(counts, learned.index)
+    return _bare(table)
+
+
+def key_tokens(frame: pd.DataFrame, learned: Collection[int]) -> pd.DataFrame:
+    """Return how well key tokens tell those that need the far text: shares in per cent, by probe.
+
+    Models of the seeds in `learned` judge apart from the others. `needed` are tokens that need it, `key` those that the
+    model picks; both as shares of all tokens, then the needed among the key, and the key among the needed.
+    """
+    judge = frame["seed"].isin(learned).map({True: "learned to look back", False: "did not"})
+    counts = ["tokens", "known", "found", "both"]
+    tokens, known, found, both = (
+        frame.groupby([judge.rename("models that"), "probe"], sort=False)[counts].sum()[name]
+        for name in counts
+    )
+    shown = {
+        "needed, %": known / tokens,
+        "key, %": found / tokens,
+        "needed among key, %": both / found,
+        "key among needed, %": both / known,
+    }
+    return (100 * pd.DataFrame(shown)).round(1).rename_axis(["models that", "far"]).reset_index()
+
+
+def _past_gate(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each arm (rows) the seeds past the gate and the mean updates to it with its interval, in words."""
+    found = survival.waits(frame)
+    rows = [
+        (f"{row.passed} of {row.seeds}", f"{Estimate(row.updates, row.low, row.high)}")
+        for row in found.itertuples()
+    ]
+    return pd.DataFrame(rows, index=found.index, columns=PAST_GATE)
 
 
 def _bare(table: pd.DataFrame) -> pd.DataFrame:

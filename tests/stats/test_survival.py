@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as distributions
 from statsmodels.duration.survfunc import SurvfuncRight
 
+from lcbook.stats import survival
 from lcbook.stats.survival import horizon, kaplan_meier, ratio_of_means, restricted_mean, times
 
 BY_HAND = ([3, 5, 5, 8, 11], [True, True, False, True, False])
@@ -178,3 +179,14 @@ def test_times_of_a_tidy_frame():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_waits_difference_and_sooner_of_arms():
+    rows = [("quick", 0, 20.0), ("quick", 1, 40.0), ("slow", 0, math.nan), ("slow", 1, 60.0)]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "updates_to_gate"]).assign(updates=100)
+    found = survival.waits(table)
+    assert found[["passed", "seeds", "updates"]].to_numpy().tolist() == [[2, 2, 30], [1, 2, 80]]
+    assert survival.difference(table, "quick", "slow").value == 0.5
+    assert survival.sooner(table, "quick", "slow").value == pytest.approx(30 / 80)
+    assert math.isnan(survival.difference(table, "quick", "gone").value)
+    assert math.isnan(survival.sooner(table, "gone", "slow").value)

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from lcbook.stats import tables
+from lcbook.stats import median_n50, tables
 
 
 def asked(**columns: list) -> pd.DataFrame:
@@ -103,3 +103,74 @@ def test_requests_are_told_with_their_interval():
     )
     table = tables.clustered(frame, "length", "task")
     assert table["t"].to_dict() == {64: "100 % [44, 100]", 128: "67 % [21, 94]"}
+
+
+def trainings() -> pd.DataFrame:
+    """Two arms of two seeds, 100 updates, tested at two lengths: one passes at 20 and 40, the other never."""
+    rows = [
+        (arm, seed, gate, length, correct)
+        for arm, gates in (("steps", (20.0, 40.0)), ("fixed", (math.nan, math.nan)))
+        for seed, gate in enumerate(gates)
+        for length, correct in ((64, 10 if arm == "steps" else 5), (32, 8))
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "updates_to_gate", "length", "correct"])
+    return frame.assign(
+        total=10,
+        updates=100,
+        seconds=9.0,
+        seconds_to_gate=frame["updates_to_gate"] / 10,
+        **{"train.lr": 0.01},
+    )
+
+
+def test_escapes_and_recipes_worked_by_hand():
+    found = tables.escapes(trainings())
+    assert list(found.columns) == ["rate", "past the gate", "updates to it", "recall at 64", "recall at 32"]
+    assert list(found.index) == ["steps", "fixed"]
+    assert list(found["past the gate"]) == ["2 of 2", "0 of 2"]
+    assert [words.split(" ")[0] for words in found["updates to it"]] == ["30", "100"]
+    assert list(found["recall at 64"]) == ["100 %", "50 %"]
+    assert list(tables.recipes(trainings())["median seconds"]) == ["3.0", "9.0, not learned"]
+
+
+def test_recall_keeps_the_order_of_appearance():
+    found = tables.recall(trainings(), "arm", "length")
+    assert found.to_numpy().tolist() == [[100, 80], [50, 80]]
+
+
+def test_names_of_arms_are_split_once_each():
+    frame = pd.DataFrame({"arm": ["RoPE, base 100, fixed", "none, uniform"]})
+    found = tables.split_arms(frame, "position", "lengths")
+    assert list(found["position"]) == ["RoPE", "none"]
+    assert list(found["lengths"]) == ["base 100, fixed", "uniform"]
+
+
+def test_n50_by_is_the_median_of_each_part():
+    rows = [("a", 0, n, c) for n, c in ((8, 9), (16, 6), (32, 1))] + [("b", 0, n, 10) for n in (8, 16, 32)]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "length", "correct"]).assign(total=10, chance=0.0)
+    found = tables.n50_by(frame, ["arm", "seed"]).set_index("arm")["n50"]
+    assert found["a"] == median_n50(frame[frame["arm"] == "a"])
+    assert math.isinf(found["b"])
+    assert tables.n50_by(frame[:0], ["arm", "seed"]).empty
+
+
+def test_shares_worked_by_hand():
+    rows = [
+        ("20%", 0, "far", 9, 0.5),
+        ("20%", 1, "far", 5, 0.5),
+        ("20%", 0, "near", 7, 1.0),
+        ("20%", 1, "near", 9, 2.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "probe", "correct", "text_loss"]).assign(total=10)
+    found = tables.shares(frame).loc["20%"]
+    assert found.tolist() == [70, 80, 1.5, "1 of 2"]
+
+
+def test_key_tokens_worked_by_hand():
+    rows = [(0, "20%", 1000, 5, 40, 4), (1, "20%", 1000, 0, 20, 0)]
+    frame = pd.DataFrame(rows, columns=["seed", "probe", "tokens", "known", "found", "both"])
+    found = tables.key_tokens(frame, {0})
+    assert found.iloc[0].tolist() == ["learned to look back", "20%", 0.5, 4.0, 10.0, 80.0]
+    assert found.iloc[1, 0] == "did not"
+    assert math.isnan(found.iloc[1]["key among needed, %"])
+    assert found.iloc[1]["key, %"] == pytest.approx(2)

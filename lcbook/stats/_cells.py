@@ -1,0 +1,140 @@
+"""Statistics of the cells of a frame, on arrays: for claims, whose statistic the bootstrap asks a thousand times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lcbook.stats.bootstrap import slope
+from lcbook.stats.estimate import require_columns
+
+
+def matching(frame: pd.DataFrame, where: Mapping[str, Any]) -> np.ndarray:
+    """Return in which rows [rows] every column that `where` names has its value, bool.
+
+    Raises ValueError for a column that is not there.
+    """
+    missing = [name for name in where if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"where names {missing}; allowed are columns of the frame: {', '.join(frame.columns)}."
+        )
+    rows = np.ones(len(frame), bool)
+    for name, value in where.items():
+        rows &= frame[name].to_numpy() == value
+    return rows
+
+
+def _by_depth(frame: pd.DataFrame, where: Mapping[str, Any]) -> np.ndarray:
+    """Return the recall in per cent at each depth, in ascending order, of the rows that match."""
+    rows = matching(frame, where)
+    depths, cell = np.unique(frame["depth"].to_numpy()[rows], return_inverse=True)
+    correct, total = (
+        np.bincount(cell, frame[name].to_numpy(float)[rows], len(depths)) for name in ("correct", "total")
+    )
+    return 100 * correct / total
+
+
+def tilt(frame: pd.DataFrame, **where: Any) -> float:
+    """Return the recall in the last tenth of the depth minus that in the first, in points.
+
+    Of the rows whose columns `where` have these values; NaN unless all ten tenths are there. A model that forgets the
+    beginning is positive. Raises ValueError for a column that is not there.
+    """
+    found = _by_depth(frame, where)
+    return float(found[-1] - found[0]) if len(found) == 10 else math.nan
+
+
+def bend(frame: pd.DataFrame, **where: Any) -> float:
+    """Return the mean recall in both outer tenths of the depth minus that in the two middle ones, in points.
+
+    NaN and `where` as in `tilt`. A model that forgets the middle is positive.
+    """
+    found = _by_depth(frame, where)
+    return float(found[[0, -1]].mean() - found[[4, 5]].mean()) if len(found) == 10 else math.nan
+
+
+def mean(frame: pd.DataFrame, column: str, **where: Any) -> float:
+    """Return the mean of a column over the rows whose columns `where` have these values; NaN for no rows.
+
+    Raises ValueError for missing columns.
+    """
+    numbers = frame[column].to_numpy(float)[matching(frame, where)]
+    return float(numbers.mean()) if len(numbers) else math.nan
+
+
+def lost_without(frame: pd.DataFrame) -> float:
+    """Return the recall lost without the head that is missed most, in points, in the layer where that is less.
+
+    The mean over seeds. A row holds the recall of a model without one head, `ablate.layer` naming its layer, or, where
+    that is NaN, of the whole model. Raises ValueError for missing columns or no rows.
+    """
+    require_columns(frame, ["ablate.layer", "seed", "correct", "total"])
+    layer, correct, total = (frame[name].to_numpy(float) for name in ("ablate.layer", "correct", "total"))
+    seeds, seed = np.unique(frame["seed"].to_numpy(), return_inverse=True)
+    recall, silent = 100 * correct / total, np.isfinite(layer)
+    layers, at = np.unique(layer[silent], return_inverse=True)
+    least = np.full((len(seeds), len(layers)), math.inf)
+    np.minimum.at(least, (seed[silent], at), recall[silent])
+    whole = np.full(len(seeds), math.nan)
+    whole[seed[~silent]] = recall[~silent]
+    return float((whole - least.max(1)).mean())
+
+
+def _means(
+    frame: pd.DataFrame, value: str, by: Sequence[str], logs: bool
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the values of each column `by`, and the mean of `value` (or its log2) in each cell [*by], or NaN."""
+    require_columns(frame, [*by, value])
+    levels, codes = zip(*(np.unique(frame[name].to_numpy(), return_inverse=True) for name in by), strict=True)
+    shape = [len(found) for found in levels]
+    numbers = frame[value].to_numpy(float)
+    cell = np.ravel_multi_index(codes, shape)
+    sums = np.bincount(cell, np.log2(numbers) if logs else numbers, math.prod(shape))
+    rows = np.bincount(cell, minlength=math.prod(shape))
+    means = np.divide(sums, rows, out=np.full(len(sums), math.nan), where=rows > 0)
+    return list(levels), means.reshape(shape)
+
+
+def largest_mean(frame: pd.DataFrame, value: str, by: Sequence[str]) -> float:
+    """Return the mean of a column in that cell of the columns `by` where it is largest.
+
+    Raises ValueError for missing columns or no rows.
+    """
+    return float(np.nanmax(_means(frame, value, by, logs=False)[1]))
+
+
+def growth(frame: pd.DataFrame, y: str, x: str, by: str) -> dict[Any, float]:
+    """Return for each value of `by` the exponent a of y ~ x^a: the slope of the mean log y at each x on log x.
+
+    NaN for fewer than two x. Raises ValueError for missing columns or no rows.
+    """
+    (names, at), means = _means(frame, y, [by, x], logs=True)
+    logs = np.log2(at.astype(float))
+
+    def exponent(one: np.ndarray) -> float:
+        there = np.isfinite(one)
+        return slope(logs[there], one[there]) if there.sum() > 1 else math.nan
+
+    return {name: exponent(one) for name, one in zip(names, means, strict=True)}
+
+
+def geometric_ratio(frame: pd.DataFrame, value: str, over: Mapping[str, tuple[Any, Any]], by: str) -> float:
+    """Return how many times as large a column is in one arm as in another: geometric means, first over rows.
+
+    `over` names a column and two of its values, the one and the other: {"rule": ("delta rule", "additive")}. The ratios
+    at the values of `by` where both were measured count alike; NaN if there are none. Raises ValueError for missing
+    columns or no rows.
+    """
+    ((column, (one, other)),) = over.items()
+    (names, _), means = _means(frame, value, [column, by], logs=True)
+    found = dict(zip(names, means, strict=True))
+    if one not in found or other not in found:
+        return math.nan
+    octaves = found[one] - found[other]
+    there = np.isfinite(octaves)
+    return float(2 ** octaves[there].mean()) if there.any() else math.nan

@@ -1,0 +1,80 @@
+"""Statistics of cells on arrays, against values worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from lcbook import stats
+
+
+def by_depth(correct: list[int], **columns: object) -> pd.DataFrame:
+    """Ten rows, one a tenth of the depth, of ten questions each; written from the end to the start."""
+    depths = [round(0.1 * i + 0.05, 2) for i in range(10)]
+    frame = pd.DataFrame({"depth": depths, "correct": correct, "total": 10}).assign(**columns)
+    return frame[::-1]
+
+
+def test_contrasts_of_depth_worked_by_hand():
+    late = by_depth([2, 3, 4, 4, 4, 6, 7, 7, 8, 9], training="recency")
+    both = pd.concat([late, by_depth([0] * 10, training="other")])
+    assert stats.tilt(both, training="recency") == 70
+    assert stats.bend(both, training="recency") == 5  # 55 at the ends, 50 in the middle
+    assert math.isnan(stats.tilt(late, training="primacy"))
+    assert math.isnan(stats.bend(late[late["depth"] > 0.1]))
+    with pytest.raises(ValueError, match="allowed are columns of the frame"):
+        stats.tilt(late, trained="recency")
+
+
+def test_mean_of_the_rows_asked_for():
+    frame = pd.DataFrame({"arm": ["a", "a", "b"], "loss": [1.0, 2.0, 9.0]})
+    assert stats.mean(frame, "loss", arm="a") == 1.5
+    assert math.isnan(stats.mean(frame, "loss", arm="c"))
+
+
+def held(exponent: float = 2.0) -> pd.DataFrame:
+    """K50 of two rules at three states and two seeds: 3 x^exponent and x, seeds a factor of 4 apart."""
+    rows = [
+        (rule, state, seed, seed * (3 * state**exponent if rule == "delta" else state))
+        for rule in ("delta", "additive")
+        for state in (4, 16, 8)
+        for seed in (1, 4)
+    ]
+    return pd.DataFrame(rows, columns=["rule", "state", "seed", "k50"])
+
+
+def test_growth_is_the_exponent():
+    found = stats.growth(held(), "k50", "state", "rule")
+    assert found == pytest.approx({"delta": 2, "additive": 1})
+    one = held().query("state == 4")
+    assert math.isnan(stats.growth(one, "k50", "state", "rule")["delta"])
+
+
+def test_geometric_ratio_worked_by_hand():
+    over = {"rule": ("delta", "additive")}
+    assert stats.geometric_ratio(held(1.0), "k50", over, "state") == pytest.approx(3)
+    assert stats.geometric_ratio(held(2.0), "k50", over, "state") == pytest.approx(24)  # 12, 24 and 48
+    only = held(2.0).query("not (rule == 'additive' and state == 16)")
+    assert stats.geometric_ratio(only, "k50", over, "state") == pytest.approx(math.sqrt(12 * 24))
+    assert math.isnan(stats.geometric_ratio(held(), "k50", {"rule": ("delta", "gated")}, "state"))
+
+
+def test_largest_mean_worked_by_hand():
+    assert stats.largest_mean(held(1.0), "k50", ["rule", "state"]) == 3 * 16 * 2.5
+
+
+def test_lost_without_worked_by_hand():
+    def seed(number: int, whole: int, first: list[int], second: list[int]) -> pd.DataFrame:
+        layers = [math.nan, *[0] * len(first), *[1] * len(second)]
+        return pd.DataFrame({"ablate.layer": layers, "correct": [whole, *first, *second]}).assign(
+            seed=number, total=100
+        )
+
+    # 90 less 40 in the first layer, less 10 in the second: the smaller loss is 50. Then 100 less 80: 20.
+    frame = pd.concat([seed(3, 90, [40, 85], [10, 88]), seed(5, 100, [80, 99], [30, 97])])
+    assert stats.lost_without(frame) == pytest.approx(35)
+    assert stats.lost_without(frame.sample(frac=1, random_state=0)) == pytest.approx(35)
+    with pytest.raises(ValueError, match="lacks the columns"):
+        stats.lost_without(frame.drop(columns="ablate.layer"))
