@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,7 @@ from lcbook.stats.bootstrap import Estimate, Number
 
 SEEDS_NEEDED = 5
 UNJUDGED_RESAMPLES = 40  # an interval that decides nothing need not be exact
-MOST_RESAMPLES = {
-    "smoke": 20,
-    "live": 400,
-}  # a reader waits for these; the other scales take what is asked for
+MOST_RESAMPLES = {"smoke": 20, "live": 400}  # a reader waits for these; the other scales take what is asked
 # Verdict -> symbol and colour (readable on white and on black, and apart for colour-blind eyes).
 LOOKS = {
     "supported": ("✓", "#0067a3"),
@@ -49,15 +46,17 @@ class Claim:
     """A hypothesis that an interval can decide: the effect is `at_least` or `at_most` a threshold, in `unit`.
 
     `factor` is the chapter's factor (such as "position encoding") and `test` says in words how the effect is
-    computed. Exactly one of the two thresholds is set. Raises ValueError for any other input.
+    computed. Exactly one of the two thresholds, the smallest effect of interest, is set. Raises ValueError for any
+    other input. In a chapter it is called `lc.claim`.
     """
 
     id: str
     sentence: str
+    _: KW_ONLY
     factor: str
-    at_least: float | int | None
-    at_most: float | int | None
-    unit: str
+    at_least: float | int | None = None
+    at_most: float | int | None = None
+    unit: str = ""
     test: str
 
     def __post_init__(self) -> None:
@@ -129,21 +128,7 @@ def _side(claimed: bool, other: bool) -> str:
     return "supported" if claimed else "refuted" if other else "inconclusive"
 
 
-def claim(
-    id: str,
-    sentence: str,
-    *,
-    factor: str,
-    at_least: float | int | None = None,
-    at_most: float | int | None = None,
-    unit: str = "",
-    test: str,
-) -> Claim:
-    """Write a claim down: its sentence, direction and smallest effect of interest.
-
-    Raises ValueError as `Claim`.
-    """
-    return Claim(id, sentence, factor, at_least, at_most, unit, test)
+claim = Claim
 
 
 @dataclass(frozen=True)

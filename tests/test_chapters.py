@@ -276,13 +276,17 @@ def test_disagreements_are_found():
 
 def test_cards_mask_numbers_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LCBOOK_SCALE", "live")
-    made = claims.Claim("Z1", "All 3 hold.", "position", 0.5, None, unit="points", test="share of 8")
+    made = claims.Claim(
+        "Z1", "All 3 hold.", factor="position", at_least=0.5, unit="points", test="share of 8"
+    )
     effects = (Estimate(-9, -16, -2, None), Estimate(1.25, -1.6, 2.5, None))
     shown = [cards(page(made.decide(effect, seeds=5))) for effect in effects]
     assert [card["Z1"][0] for card in shown] == ["refuted", "inconclusive"]
     assert shown[0]["Z1"][1] == shown[1]["Z1"][1]
     assert "VERDICT position All NUMBER hold." in shown[0]["Z1"][1]
-    other = claims.Claim("Z1", "All 3 hold.", "position", None, 0.5, unit="points", test="share of 8")
+    other = claims.Claim(
+        "Z1", "All 3 hold.", factor="position", at_most=0.5, unit="points", test="share of 8"
+    )
     assert cards(page(other.decide(effects[1], seeds=5))) != shown[1]
 
 

@@ -169,36 +169,6 @@ def draws(count: int) -> list[float]:
     return found
 
 
-def mean_length(kind: str, shortest: float | int, target: float | int) -> float:
-    """Return the mean length that a token is trained at: attention's operations grow in proportion to it.
-
-    At length n attention takes 4 * width * n operations a token and layer (`lcbook.models.costs`), so the share that a
-    schedule saves is 1 - mean length / target. Updates hold equally many tokens at every length. Raises ValueError as
-    `length_at`.
-    """
-    _check(kind, shortest, target)
-    if kind == "fixed":
-        return float(target)
-    if kind == "steps":
-        return float(np.mean(stages(shortest, target)))
-    if kind == "log-uniform":
-        return (target - shortest) / math.log(target / shortest)
-    return (shortest + target) / 2
-
-
-def sequences_per_token(kind: str, shortest: float | int, target: float | int) -> float:
-    """Return the mean of 1 / length over tokens: sequences read for each. Raises ValueError as `length_at`."""
-    _check(kind, shortest, target)
-    if kind == "fixed":
-        return 1 / target
-    if kind == "steps":
-        return float(np.mean([1 / n for n in stages(shortest, target)]))
-    ratio = math.log(target / shortest)
-    if kind == "log-uniform":
-        return (1 / shortest - 1 / target) / ratio
-    return ratio / (target - shortest)
-
-
 def distance_trained(kind: str, shortest: float | int, target: float | int, distance: float | int) -> float:
     """Return the share of training tokens that see a key `distance` back: the mean of max(0, 1 - distance / length).
 

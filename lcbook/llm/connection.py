@@ -59,7 +59,7 @@ class Pace:
 
 
 class Connection:
-    """How an endpoint is reached. `sent` counts the requests; the arguments are those of `Endpoint`."""
+    """How an endpoint is reached; the arguments are those of `Endpoint`."""
 
     def __init__(
         self,
@@ -79,8 +79,7 @@ class Connection:
                 raise ValueError(f"{name} is {number}; allowed is a finite number above 0.")
         self.url, self._login = _split(url)
         self._key_variable, self._timeout, self._attempts = key_variable, timeout, attempts
-        self.concurrency, self._pace, self._lock = concurrency, Pace(per_minute), threading.Lock()
-        self.sent = 0
+        self.concurrency, self._pace = concurrency, Pace(per_minute)
 
     def __repr__(self) -> str:
         return f"Connection({self.url!r})"
@@ -103,22 +102,17 @@ class Connection:
                 request.headers["Authorization"] = f"Bearer {key}"
             return request
 
-        limits = httpx.Limits(max_connections=self.concurrency)
-        headers = {"Content-Type": "application/json"}
         try:
             return httpx.Client(
                 auth=sign,
                 verify=_certificates(),
                 timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, LONGEST_CONNECT)),
                 follow_redirects=False,
-                limits=limits,
-                headers=headers,
+                limits=httpx.Limits(max_connections=self.concurrency),
+                headers={"Content-Type": "application/json"},
             )
-        except (
-            ImportError,
-            ValueError,
-        ):  # a proxy that needs another package, or is no address; it may hold a password
-            pass
+        except (ImportError, ValueError):  # a proxy that needs another package, or is no address
+            pass  # the error may hold a password
         raise ValueError("The proxy that the environment names cannot be used by httpx.")
 
     def ask(self, client: Any, path: str, body: dict[str, Any], stopped: threading.Event) -> Answer | Failure:
@@ -139,23 +133,18 @@ class Connection:
         return dataclasses.replace(failure, why=failure.why + times)
 
     def _post(self, client: Any, path: str, body: dict[str, Any]) -> Answer | Failure:
-        with self._lock:
-            self.sent += 1
         found = self.fetch(client, "POST", path, json.dumps(body).encode())
-        outcome = found if isinstance(found, Failure) else self._judge(*found)
-        if isinstance(outcome, Answer):
-            return outcome
-        return dataclasses.replace(
-            outcome, why=self._hide(outcome.why)
-        )  # no caller holds a key that was echoed
-
-    def _judge(self, status: int, wait_asked: str | None, content: bytes) -> Answer | Failure:
-        if status != 200:
-            return self._refusal(status, wait_asked, content)
-        try:
-            return read_answer(content)
-        except ValueError as error:
-            return Failure(str(error), again=True)
+        if isinstance(found, Failure):
+            failure = found
+        elif found[0] != 200:
+            failure = self._refusal(*found)
+        else:
+            try:
+                return read_answer(found[2])
+            except ValueError as error:
+                failure = Failure(str(error), again=True)
+        # No caller holds a key that was echoed.
+        return dataclasses.replace(failure, why=self._hide(failure.why))
 
     def fetch(
         self, client: Any, method: str, path: str, content: bytes | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import threading
 import time
 import warnings
@@ -31,23 +30,6 @@ REPLACED = {"stream_options": None, "max_tokens": "max_completion_tokens", "temp
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What an endpoint was asked: requests sent (attempts included), replies from the cache, prompts that failed.
-
-    Tokens are those of the replies that were paid, as the endpoint counted them; `uncounted` replies came without a
-    count. `cost` is in USD at the user's price, None if there is no price or a reply is uncounted.
-    """
-
-    requests: int = 0
-    cached: int = 0
-    failed: int = 0
-    uncounted: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float | int | None = None
-
-
-@dataclass(frozen=True)
 class _Opening:
     """What the first request tells: the path that answers, the settings it refuses, tokens of the probe, window."""
 
@@ -69,7 +51,7 @@ class Endpoint:
     Each prompt is asked up to `attempts` times, after rate limits (429), 408, 5xx, broken connections, timeouts and
     replies that are not whole, with growing random waits or as long as Retry-After says. `per_minute` limits the
     requests a minute. `cache` is a folder for replies: no request is paid twice, and a damaged file is asked again.
-    `price` is (prompt, completion) in USD per million tokens. `tokenizer` is a folder or tokenizer.json.
+    `tokenizer` is a folder or tokenizer.json.
     Raises ValueError for bad settings; nothing is sent before `overhead` or `generate`.
     """
 
@@ -86,14 +68,11 @@ class Endpoint:
         attempts: int = 5,
         per_minute: float | int | None = None,
         cache: str | Path | None = None,
-        price: tuple[float | int, float | int] | None = None,
     ) -> None:
         if not model:
             raise ValueError("model is ''; allowed is the name by which the endpoint knows the model.")
         if chat not in ("auto", "always", "never"):
             raise ValueError(f"chat is {chat!r}; allowed is 'auto', 'always' or 'never'.")
-        if price is not None and not all(0 <= p < math.inf for p in price):
-            raise ValueError(f"price is {price}; allowed are two finite numbers of 0 or more.")
         if cache is not None and Path(cache).exists() and not Path(cache).is_dir():
             raise ValueError(f"cache is {str(cache)!r}; allowed is a folder.")
         self._connection = Connection(
@@ -105,8 +84,7 @@ class Endpoint:
             per_minute=per_minute,
         )
         self.model, self._chat, self._tokenizer = model, chat, tokenizer
-        self._price, self._cache = price, Path(cache) if cache is not None else None
-        self._totals, self._lock, self._answered = Totals(), threading.Lock(), False
+        self._cache, self._answered = Path(cache) if cache is not None else None, False
         self._opening: _Opening | None = None
 
     def __repr__(self) -> str:
@@ -121,16 +99,6 @@ class Endpoint:
     def window(self) -> int | None:
         """The window in tokens, if the endpoint lists it and was asked before (`overhead`, `generate`); else None."""
         return self._opening.window if self._opening else None
-
-    @property
-    def totals(self) -> Totals:
-        """What was asked since this object was made."""
-        with self._lock:
-            found = dataclasses.replace(self._totals, requests=self._connection.sent)
-        if self._price is None or found.uncounted:
-            return found
-        cost = self._price[0] * found.prompt_tokens + self._price[1] * found.completion_tokens
-        return dataclasses.replace(found, cost=cost / 1e6)
 
     @functools.cached_property
     def _encoder(self) -> Callable[[str], Encoded]:
@@ -177,7 +145,6 @@ class Endpoint:
             if stored is None:
                 places.setdefault(prompt, []).append(index)
                 continue
-            self._count(cached=1, failed=int(stored["error"] is not None))
             yield index, Reply(**(stored | {"computed": 0, "seconds": 0.0}))
         if not places:
             return
@@ -206,9 +173,7 @@ class Endpoint:
             found = self._probe()
             replies.save(self._cache, request, dataclasses.asdict(found))
         else:
-            with (
-                self._connection.open() as client
-            ):  # costs nothing; the server may be another by now, or gone
+            with self._connection.open() as client:  # the server may be another by now, or gone
                 window = self._listed_window(client) or stored["window"]
             found = _Opening(**(stored | {"refused": tuple(stored["refused"]), "window": window}))
         if "temperature" in found.refused:
@@ -227,12 +192,11 @@ class Endpoint:
                     body = self._request(opening, PROBE, 1)["body"]
                     outcome = self._connection.ask(client, path, body, threading.Event())
                     if isinstance(outcome, Answer):
-                        self._count_tokens(outcome)
+                        self._answered = True
                         if failures:
                             self._warn(f"{failures[0]}; it is asked for plain completions instead of chat")
-                        return dataclasses.replace(
-                            opening, tokens=outcome.prompt_tokens if outcome.counted else None
-                        )
+                        tokens = outcome.prompt_tokens if outcome.counted else None
+                        return dataclasses.replace(opening, tokens=tokens)
                     named = [n for n in REPLACED if n in outcome.why and n not in opening.refused]
                     if outcome.status not in (400, 422) or not named:
                         break
@@ -263,9 +227,8 @@ class Endpoint:
         if isinstance(outcome, Failure):
             if outcome.hopeless:
                 stopped.set()
-            self._count(failed=1)
             return Reply("", seconds=seconds, error=self._connection.sentence(outcome.why))
-        self._count_tokens(outcome)
+        self._answered = True
         text, why, read = self._connection.clean(outcome.text), None, outcome.prompt_tokens
         if outcome.finish == "content_filter":
             why = "withholds the reply (finish_reason content_filter)"
@@ -275,13 +238,11 @@ class Endpoint:
         reply = Reply(text, read, outcome.completion_tokens, max(0, read - outcome.reused), seconds, error)
         given = len(self.encode(prompt).ids) if self._tokenizer is not None and outcome.counted else 0
         if read < given:  # another server, or a larger window there, may do better: not kept
-            why = (
-                f"reads {read} of {given} prompt tokens: it cuts prompts, or the tokenizer is another model's"
-            )
+            cuts = "it cuts prompts, or the tokenizer is another model's"
+            why = f"reads {read} of {given} prompt tokens: {cuts}"
             reply = dataclasses.replace(reply, error=self._connection.sentence(why))
         else:
             replies.save(self._cache, request, dataclasses.asdict(reply))
-        self._count(failed=int(reply.error is not None))
         return reply
 
     def _request(self, opening: _Opening, prompt: str, max_tokens: int) -> dict[str, Any]:
@@ -300,16 +261,3 @@ class Endpoint:
 
     def _warn(self, why: str) -> None:
         warnings.warn(self._connection.sentence(why), stacklevel=4)
-
-    def _count_tokens(self, answer: Answer) -> None:
-        self._answered = True
-        self._count(
-            uncounted=int(not answer.counted),
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-        )
-
-    def _count(self, **more: int) -> None:
-        with self._lock:
-            sums = {name: getattr(self._totals, name) + by for name, by in more.items()}
-            self._totals = dataclasses.replace(self._totals, **sums)

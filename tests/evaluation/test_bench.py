@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lcbook.evaluation import bench
 from lcbook.models import costs
 
 

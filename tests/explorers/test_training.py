@@ -21,9 +21,7 @@ from lcbook.explorers.training import (
     distance_trained,
     draws,
     length_at,
-    mean_length,
     schedule_explorer,
-    sequences_per_token,
     stages,
 )
 from lcbook.models import costs
@@ -71,26 +69,23 @@ def test_lengths_by_hand() -> None:
     assert length_at("fixed", 7, 101, 0.3) == 101
     assert length_at("linear", 7, 107, 0.25) == length_at("uniform", 7, 107, 0.25) == 32
     assert length_at("log-uniform", 4, 64, 0.5) == pytest.approx(16)
-    assert mean_length("steps", 64, 256) == pytest.approx((64 + 128 + 256) / 3)
-    assert sequences_per_token("steps", 64, 256) == pytest.approx((1 / 64 + 1 / 128 + 1 / 256) / 3)
     assert distance_trained("fixed", 7, 100, 25) == 0.75
     assert distance_trained("steps", 64, 128, 96) == pytest.approx(0.25 / 2)
 
 
+def mean(f: Any, kind: str, shortest: float, target: float) -> float:
+    """The mean of f(length) over training tokens; the integral is cut where steps meet."""
+    steps = len(stages(shortest, target))
+    at = lambda u: f(length_at(kind, shortest, target, u))  # noqa: E731
+    return sum(integrate.quad(at, k / steps, (k + 1) / steps, limit=200)[0] for k in range(steps))
+
+
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_the_closed_forms_are_the_means_over_tokens(kind: str) -> None:
-    shortest, target = 37.0, 8 * 37.0
-    edges = [k / 4 for k in range(5)]  # where the steps are
-
-    def mean(f: Any) -> float:
-        at = lambda u: f(length_at(kind, shortest, target, u))  # noqa: E731
-        return sum(integrate.quad(at, a, b, limit=200)[0] for a, b in itertools.pairwise(edges))
-
-    assert mean_length(kind, shortest, target) == pytest.approx(mean(lambda n: n))
-    assert sequences_per_token(kind, shortest, target) == pytest.approx(mean(lambda n: 1 / n))
+def test_the_distances_trained_are_the_mean_over_tokens(kind: str) -> None:
+    at = kind, 37.0, 8 * 37.0
     for d in (0, 11, 37, 53, 101, 293, 296, 300):
-        expected = mean(lambda n, d=d: max(0.0, 1 - d / n))
-        assert distance_trained(kind, shortest, target, d) == pytest.approx(expected, abs=1e-6)
+        expected = mean(lambda n, d=d: max(0.0, 1 - d / n), *at)
+        assert distance_trained(*at, d) == pytest.approx(expected, abs=1e-6)
 
 
 def test_distances_are_the_pairs_of_whole_sequences() -> None:
@@ -107,14 +102,14 @@ def test_the_share_saved_is_that_of_attentions_operations() -> None:
 
     projections = 2 * flops(64) - flops(128)  # what is left at length 0: attention grows in proportion
     spent = float(np.mean([flops(int(n)) - projections for n in lengths]))
-    assert mean_length("steps", 64, 512) / 512 == pytest.approx(spent / (flops(512) - projections))
+    assert mean(float, "steps", 64, 512) / 512 == pytest.approx(spent / (flops(512) - projections))
 
 
 def test_what_the_alt_text_of_the_schedules_says() -> None:
     for kind, part in itertools.product(SCHEDULES[1:], [2.0**-k for k in range(1, 7)]):
         assert (
             0.25
-            <= 1 - mean_length(kind, 1024 * part, 1024) / 1024
+            <= 1 - mean(float, kind, 1024 * part, 1024) / 1024 + 1e-9
             < 0.5 + (kind in ("log-uniform", "steps")) * 0.27
         )
         for d in (256, 512, 1000):
@@ -133,8 +128,8 @@ def test_draws_are_park_and_millers_and_fair() -> None:
     ("call", "message"),
     [
         (lambda: length_at("cosine", 7, 101, 0.5), "kind is 'cosine'; allowed are fixed, uniform"),
-        (lambda: mean_length("uniform", 101, 101), "shortest is 101 for 101; allowed is above 0 and below"),
-        (lambda: sequences_per_token("uniform", 0, 101), "shortest is 0 for 101"),
+        (lambda: length_at("uniform", 101, 101, 0.5), "shortest is 101 for 101; allowed is above 0 and below"),
+        (lambda: length_at("uniform", 0, 101, 0.5), "shortest is 0 for 101"),
         (lambda: distance_trained("uniform", 7, 101, -1), "distance is -1; allowed is 0 or more"),
         (lambda: schedule_explorer("cosine"), "value is 'cosine'; it must be one of fixed"),
         (lambda: schedule_explorer(target=3), "value is 3; it must lie from 512"),
@@ -213,10 +208,10 @@ def test_the_schedule_in_the_page_is_pythons(browser: Browser, schedule: Explore
         updates = float(run["said"].split("<b>")[1].split("</b>")[0])
         assert updates == pytest.approx(tokens / (32 * target)), case
         read = float(run["said"].split("updates read <b>")[1].split("</b>")[0])
-        assert read == pytest.approx(tokens * sequences_per_token(*at)), case
+        assert read == pytest.approx(tokens * mean(lambda n: 1 / n, *at)), case
         if kind != "fixed":
             saved = float(run["said"].split("takes <b>")[1].split(" %</b>")[0])
-            assert saved == pytest.approx(100 - 100 * mean_length(*at) / target), case
+            assert saved == pytest.approx(100 - 100 * mean(float, *at) / target), case
 
 
 @pytest.mark.browser

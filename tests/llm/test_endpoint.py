@@ -26,7 +26,7 @@ import pytest
 from misbehaving import Server, serve
 
 from lcbook.llm import connection, wire
-from lcbook.llm.endpoint import Endpoint, Totals
+from lcbook.llm.endpoint import Endpoint
 from lcbook.llm.protocol import Encoded, LanguageModel, Reply
 
 KEY = "sk-Zq3vT8mXw1Lr5Yb7Nd2Kf9"
@@ -707,7 +707,7 @@ def test_hiding() -> None:
     assert wire.hide("EMPTY", ["EMPTY"], pieces=False) == "EMPTY"
 
 
-# Cache and totals
+# Cache
 
 
 def test_nothing_is_paid_twice(tmp_path: Path) -> None:
@@ -722,7 +722,6 @@ def test_nothing_is_paid_twice(tmp_path: Path) -> None:
     ]
     assert [reply.computed for reply in first] == [1, 1, 0]
     assert [(reply.computed, reply.seconds) for reply in second] == [(0, 0.0)] * 3
-    assert model.totals == Totals(cached=3)
 
 
 def test_what_a_cached_reply_belongs_to(tmp_path: Path) -> None:
@@ -781,27 +780,11 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert reply.text == "ONE"
 
 
-def test_totals_and_cost() -> None:
-    """By hand: the probe 1 + 1 tokens, then 3 + 3 and 2 + 2; at 2 and 10 USD a million, 6 x 2 + 6 x 10 = 72e-6 USD."""
-    with serve(bad.answer("a"), bad.answer("x y z"), bad.status(500), bad.answer("x y")) as server:
-        model = Endpoint("m", server.url, chat="always", concurrency=1, price=(2.0, 10))
-        assert model.totals == Totals(cost=0)
-        replies(model, "a b c", "d e")
-        assert model.totals == Totals(requests=4, prompt_tokens=6, completion_tokens=6, cost=72 / 1e6)
-    with serve() as server:
-        free = Endpoint("m", server.url)
-        replies(free, "a b c")
-        assert free.totals.cost is None
-        assert free.totals.prompt_tokens == 4
-
-
-def test_what_was_not_counted_costs_nobody_knows_what() -> None:
-    """Without usage no cost is told, rather than one too low."""
+def test_what_was_not_counted_is_zero() -> None:
+    """Without usage a reply has no tokens, and is one all the same."""
     with serve(bad.answer("a"), otherwise=bad.answer("b", usage=False)) as server:
-        model = Endpoint("m", server.url, price=(1, 1))
-        (reply,) = replies(model, "x")
+        (reply,) = replies(Endpoint("m", server.url), "x")
     assert (reply.text, reply.prompt_tokens) == ("b", 0)
-    assert model.totals == Totals(requests=2, uncounted=1, prompt_tokens=1, completion_tokens=1)
 
 
 # The protocol and bad settings
@@ -827,7 +810,6 @@ def test_it_is_a_language_model() -> None:
         ({"timeout": 0}, "timeout is 0; allowed is a finite number above 0"),
         ({"timeout": float("nan")}, "timeout is nan"),
         ({"per_minute": -1}, "per_minute is -1"),
-        ({"price": (1, -1)}, r"price is \(1, -1\)"),
         ({"url": "localhost:8000"}, r"allowed is http\(s\)://HOST"),
         ({"url": "http://"}, "url is no address"),
         ({"url": "http://host:port/"}, "url is no address"),
