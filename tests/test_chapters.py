@@ -26,9 +26,13 @@ TAGS |= {"full-width", "raises-exception"}
 NUMBER = re.compile(r"(?:[≥≤<>]\s*)?(?:[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|undefined|-?∞)")
 ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 COLAB = """\
-import importlib.util, os
-if importlib.util.find_spec("lcbook") is None:  # on Colab: installs the book's package, leaves torch and numpy as they are
-    %pip install -q {os.environ.get("LCBOOK_SOURCE", "git+ADDRESS")}""".replace("ADDRESS", ADDRESS)  # noqa: E501
+import importlib.util
+import os
+
+# On Colab: installs the book's package, leaves torch and numpy as they are.
+if importlib.util.find_spec("lcbook") is None:
+    address = "git+ADDRESS"
+    %pip install -q {os.environ.get("LCBOOK_SOURCE", address)}""".replace("ADDRESS", ADDRESS)
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
