@@ -3,20 +3,23 @@
 from lcbook.stats import clustered, effective, rankings, sample_size, survival, tables, timings, variance
 from lcbook.stats._cells import (
     bend,
+    crossings,
     geometric_ratio,
     growth,
     largest_mean,
     lost_without,
     matching,
     mean,
+    recalls,
+    selection_miss,
     tilt,
+    used_reach,
 )
 from lcbook.stats.bootstrap import (
     Estimate,
     Number,
     Values,
     bootstrap,
-    crossings,
     difference_of_shares,
     holm,
     median_n50,
@@ -25,12 +28,9 @@ from lcbook.stats.bootstrap import (
     n50_table,
     p_solve,
     recall,
-    recalls,
     resampled_interval,
-    selection_miss,
     slope,
     tost,
-    used_reach,
     wilson,
 )
 

@@ -27,8 +27,8 @@ from lcbook.stats.estimate import (
 from lcbook.stats.n50 import n50, n50_point
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "crossings", "holm", "median_n50", "n50", "n50_point", "n50_table",
-    "p_solve", "recall", "recalls", "selection_miss", "slope", "tost", "used_reach", "wilson",
+    "Estimate", "Number", "Values", "bootstrap", "holm", "median_n50", "n50", "n50_point", "n50_table",
+    "p_solve", "recall", "slope", "tost", "wilson",
 ]  # fmt: skip
 
 MOST_ROWS = 10_000  # of resampled frames made at once: more no longer fit a cache
@@ -221,59 +221,6 @@ def recall(
             low, high = found.low, found.high
         rows.append((*name, c.sum(), t.sum(), value, low, high, len(c)))
     return pd.DataFrame(rows, columns=[*keys, "correct", "total", "recall", "low", "high", "seeds"])
-
-
-# Statistics for `bootstrap`, which asks them hundreds of times: sums by array operations
-
-
-def recalls(frame: pd.DataFrame, by: str = "arm") -> dict[Any, float]:
-    """Return the recall in per cent of each arm, or value of another column: its rows pooled, as they come.
-
-    Raises KeyError for a missing column (`by`, correct, total).
-    """
-    at, names = pd.factorize(frame[by].to_numpy())
-    correct, total = (np.bincount(at, frame[name].to_numpy(float)) for name in ("correct", "total"))
-    return dict(zip(names.tolist(), (100 * correct / total).tolist(), strict=True))
-
-
-def crossings(frame: pd.DataFrame, x: str, by: str) -> pd.Series:
-    """Return where recall, corrected for chance, crosses one half as column `x` grows, for each value of `by`.
-
-    Fitted as n50, and clipped to the least and greatest `x`. Raises ValueError for missing columns (also chance,
-    correct, total), mixed probes unless by probe, or a single `x`.
-    """
-    _require(frame, [x, by, "correct", "total", "chance"])
-    at, chance, correct, total = _table(frame, x, by)
-    found = n50_point(at, correct, total, chance=chance).clip(at[0], at[-1])
-    return pd.Series(found, index=pd.Index(np.unique(frame[by].to_numpy()), name=by), name=x)
-
-
-def used_reach(frame: pd.DataFrame) -> float:
-    """Return which share of its reach one arm uses: the gap up to which more than half is recalled, over the reach.
-
-    The gap is the median over seeds, and the largest even gap within column `reach` counts as all of it. Raises
-    ValueError for missing columns (seed, gap, reach, correct, total, chance), no rows, or mixed probes.
-    """
-    _require(frame, ["seed", "gap", "reach", "correct", "total", "chance"])
-    gaps, _, correct, total = _table(frame, "gap")
-    held = np.logical_and.accumulate((correct > total / 2) | (total == 0), axis=1) & (total > 0)
-    return float(np.median((gaps * held).max(1)) / (frame["reach"].iloc[0] // 2 * 2))
-
-
-def selection_miss(frame: pd.DataFrame) -> float:
-    """Return the largest difference between recall and what the kept needles predict, in points.
-
-    Over arms and lengths; predicted is that every kept needle is answered and every lost one guessed. Columns arm,
-    length, right, selected, asked (counts of the same questions) and chance; raises ValueError without them or rows.
-    """
-    require_columns(frame, ["arm", "length", "right", "selected", "asked", "chance"])
-    arm, length = (pd.factorize(frame[name].to_numpy())[0] for name in ("arm", "length"))
-    cell = np.unique(arm * (length.max() + 1) + length, return_inverse=True)[1]
-    right, kept, asked = (
-        np.bincount(cell, frame[name].to_numpy(float)) for name in ("right", "selected", "asked")
-    )
-    predicted = kept + frame["chance"].iloc[0] * (asked - kept)
-    return float(100 * np.abs((right - predicted) / asked).max())
 
 
 # Tests

@@ -78,3 +78,42 @@ def test_lost_without_worked_by_hand():
     assert stats.lost_without(frame.sample(frac=1, random_state=0)) == pytest.approx(35)
     with pytest.raises(ValueError, match="lacks the columns"):
         stats.lost_without(frame.drop(columns="ablate.layer"))
+
+
+def test_used_reach_ends_at_the_first_gap_that_is_lost():
+    """Of gaps 2 to 10 one seed holds 2 and 4, another all that it was asked, the third none; the reach is 9."""
+    rows = [
+        (0, 2, 9),
+        (0, 4, 6),
+        (0, 6, 5),
+        (0, 8, 9),
+        (1, 2, 8),
+        (1, 4, 8),
+        (1, 8, 6),
+        (2, 2, 5),
+        (2, 10, 9),
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "gap", "correct"]).assign(total=10, chance=0, reach=9)
+    assert stats.used_reach(frame) == 4 / 8
+    assert stats.used_reach(frame[frame["seed"] == 1]) == 1
+    assert stats.used_reach(frame[frame["seed"] == 2]) == 0
+    with pytest.raises(ValueError, match="mixes the probes"):
+        stats.used_reach(frame.assign(probe=["a"] * 8 + ["b"]))
+
+
+def test_selection_misses_where_a_kept_needle_is_not_answered():
+    """With a quarter for a guess, 10 of 18 kept predict 12 right; 4 of 8 kept predict 5, and 3 are."""
+    frame = pd.DataFrame(
+        {
+            "arm": ["a", "a", "b", "b"],
+            "length": [64, 64, 64, 128],
+            "right": [6, 6, 3, 8],
+            "selected": [4, 6, 4, 8],
+            "asked": [9, 9, 8, 8],
+            "chance": 0.25,
+        }
+    )
+    assert stats.selection_miss(frame) == pytest.approx(25)
+    assert stats.selection_miss(frame[frame["arm"] == "a"]) == 0
+    with pytest.raises(ValueError, match="lacks the columns"):
+        stats.selection_miss(frame.drop(columns="asked"))
