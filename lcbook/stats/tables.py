@@ -119,8 +119,15 @@ def recall(frame: pd.DataFrame, rows: str | Sequence[str], column: str) -> pd.Da
 
 def split_arms(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return the frame with the parts of its arms' names, "RoPE, fixed", as columns of these names."""
-    parts = frame["arm"].str.split(", ", n=len(columns) - 1, expand=True)
+    parts = frame["arm"].str.split(", ", n=len(columns) - 1, expand=True).reindex(columns=range(len(columns)))
     return frame.assign(**{name: parts[i] for i, name in enumerate(columns)})
+
+
+def by_segments(frame: pd.DataFrame, segment: int) -> pd.DataFrame:
+    """Return the answers of each arm, seed, number of pairs (`facts`) and length in `segments` of so many tokens."""
+    keys = ["arm", "seed", "asked.pairs", "length", "chance"]
+    pooled = frame.groupby(keys, sort=False)[["correct", "total"]].sum().reset_index()
+    return pooled.rename(columns={"asked.pairs": "facts"}).assign(segments=pooled["length"] // segment)
 
 
 def n50_by(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -143,6 +143,17 @@ def test_names_of_arms_are_split_once_each():
     found = tables.split_arms(frame, "position", "lengths")
     assert list(found["position"]) == ["RoPE", "none"]
     assert list(found["lengths"]) == ["base 100, fixed", "uniform"]
+    alone = tables.split_arms(pd.DataFrame({"arm": ["attention"]}), "rule", "keys")
+    assert alone["rule"].item() == "attention"
+    assert alone["keys"].isna().all()
+
+
+def test_segments_pool_the_gaps():
+    rows = [(32, 0, 3, 4), (32, 16, 1, 4), (64, 0, 2, 4)]
+    frame = pd.DataFrame(rows, columns=["length", "gap", "correct", "total"])
+    frame = frame.assign(arm="RMT", seed=0, chance=0.1, **{"asked.pairs": 8})
+    found = tables.by_segments(frame, 16)[["facts", "segments", "correct", "total"]]
+    assert found.to_numpy().tolist() == [[8, 2, 4, 8], [8, 4, 2, 4]]
 
 
 def test_n50_by_is_the_median_of_each_part():
