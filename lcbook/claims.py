@@ -297,9 +297,17 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class LedgerTable:
-    """The ledger as a table for the page; its plain form is one line a claim: id and live verdict."""
+    """The ledger as a table for the page; its plain form is one line a claim: id and live verdict.
+
+    Raises ValueError for a frame that `ledger` has not made.
+    """
 
     frame: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ("id", "factor", "sentence", *WHAT) if name not in self.frame.columns]
+        if missing:
+            raise ValueError(f"frame lacks the columns {missing}; allowed is a frame made by ledger().")
 
     def __repr__(self) -> str:
         rows = zip(self.frame["id"], self.frame["verdict"], strict=True)
@@ -308,11 +316,3 @@ class LedgerTable:
     def _repr_html_(self) -> str:
         runs = [name.removesuffix("verdict") for name in self.frame.columns if name.endswith("verdict")]
         return _drawn("ledger", self.frame.to_dict("records"), runs)
-
-
-def ledger_html(frame: pd.DataFrame) -> LedgerTable:
-    """Return the frame of `ledger` as a table that a notebook draws. Raises ValueError for another frame."""
-    missing = [name for name in ("id", "factor", "sentence", *WHAT) if name not in frame.columns]
-    if missing:
-        raise ValueError(f"frame lacks the columns {missing}; allowed is a frame made by ledger().")
-    return LedgerTable(frame)

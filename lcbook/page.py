@@ -91,10 +91,8 @@ def judge(
 
 def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
     """Return the stored verdicts of every current committed run of a chapter."""
-    runs = references.references(chapter)
-    return [
-        record | {"chapter": run.chapter} for run in runs if run.status == "current" for record in run.claims
-    ]
+    runs = [run for run in references.references(chapter) if run.status == "current"]
+    return [record | {"chapter": run.chapter} for run in runs for record in run.claims]
 
 
 def committed(name: str) -> dict[str, pd.DataFrame]:
@@ -145,18 +143,9 @@ class Table:
 
 
 RUN_COLUMNS = [
-    "chapter",
-    "machine",
-    "scale",
-    "training_seconds",
-    "seconds",
-    "resumed",
-    "peak_memory_mib",
-    "date",
-    "torch",
-    "commit",
-    "status",
-]
+    "chapter", "machine", "scale", "training_seconds", "seconds", "resumed", "peak_memory_mib", "date", "torch",
+    "commit", "status",
+]  # fmt: skip
 
 
 def committed_runs(chapter: str = "") -> Table:
@@ -181,7 +170,7 @@ def _standing(run: references.Reference) -> str:
 
 def ledger() -> claims.LedgerTable:
     """Return every claim of the book: its live verdict on this machine beside those of the committed runs."""
-    return claims.ledger_html(claims.ledger(committed_verdicts("*")))
+    return claims.LedgerTable(claims.ledger(committed_verdicts("*")))
 
 
 class Parts(dict[Any, pd.DataFrame]):

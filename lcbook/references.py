@@ -42,9 +42,8 @@ def _peak_bytes() -> int | None:
     if resource is None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return unit * sum(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return unit * sum(resource.getrusage(who).ru_maxrss for who in whose)
 
 
 def provenance(seconds: float) -> dict[str, Any]:
@@ -203,11 +202,5 @@ def _read(path: Path, stamp: tuple[int, ...]) -> Reference:
         )
         str(found.label)  # what the page says of every run
         return found
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # unreadable, or whole but of another kind
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # unreadable, or of another kind
         return Reference(*own, "damaged")

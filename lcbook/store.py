@@ -24,11 +24,7 @@ from lcbook import runtime
 COMPUTE_VERSION = 1
 
 LEFT_SECONDS = 3600.0  # a part of a file that is older belongs to no writer
-
-
-SOURCE = (
-    "class source"  # in a digest, beside the name of a class that is not of lcbook; no field is called so
-)
+SOURCE = "class source"  # in a digest, beside the name of a class that is not of lcbook
 
 
 class DamagedFileError(ValueError):
@@ -80,10 +76,8 @@ def _text(kind: type) -> str:
         function = inspect.unwrap(getattr(member, "__func__", getattr(member, "fget", member)))
         if not inspect.isfunction(function):
             continue
-        line, text = (
-            function.__code__.co_firstlineno,
-            "".join(linecache.getlines(function.__code__.co_filename)),
-        )
+        code = function.__code__
+        line, text = code.co_firstlineno, "".join(linecache.getlines(code.co_filename))
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
                 if node.lineno <= line <= (node.end_lineno or 0):

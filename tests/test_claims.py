@@ -426,16 +426,16 @@ def test_an_empty_ledger_is_a_table_without_rows():
         warnings.simplefilter("error")
         table = claims.ledger()
     assert len(table) == 0
-    assert "claim" in Page(claims.ledger_html(table)._repr_html_()).text
+    assert "claim" in Page(claims.LedgerTable(table)._repr_html_()).text
 
 
 def test_the_ledger_on_the_page():
     claims.record(make_verdict(), "01")
     gpu = make_verdict(AT_MOST, "refuted", device="h200").to_dict()
-    shown = claims.ledger_html(claims.ledger([gpu]))
+    shown = claims.LedgerTable(claims.ledger([gpu]))
     assert repr(shown).splitlines() == ["P1b not run", "P1a supported"]
     text = Page(shown._repr_html_()).text
     for part in ("live", "h200", "✓ supported", "✗ refuted", "not run", AT_MOST.sentence, "2025-03-01"):
         assert part in text
     with pytest.raises(ValueError, match=r"frame lacks .*verdict.*allowed"):
-        claims.ledger_html(pd.DataFrame({"id": []}))
+        claims.LedgerTable(pd.DataFrame({"id": []}))

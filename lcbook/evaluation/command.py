@@ -18,7 +18,6 @@ from lcbook.evaluation.files import asked_before, read_requests
 from lcbook.evaluation.report import write_report
 from lcbook.evaluation.sweep import Design, Step, StoppedError, run_sweep
 from lcbook.formats import short, tokens
-from lcbook.llm.endpoint import Endpoint
 from lcbook.llm.open import open_model
 from lcbook.llm.protocol import LanguageModel
 from lcbook.stats.clustered import effective_lengths, failure_counts, interval, length_of, summary
@@ -27,6 +26,7 @@ from lcbook.tasks.items import ITEMS
 
 INTERRUPTED, INCOMPLETE = 130, 1
 AGAIN = "The same command goes on from here and asks again only what has no answer."
+LIMITS = ("concurrency", "timeout", "per_minute", "cache", "tokenizer")  # of an endpoint alone
 UNITS = {"k": 1024, "m": 1024**2}
 EVERY = 10.0  # seconds between two lines of progress where the output is no terminal
 
@@ -102,27 +102,6 @@ def prices(text: str) -> tuple[float, float]:
     return read, written
 
 
-def model_of(arguments: argparse.Namespace) -> LanguageModel:
-    """Return the model that the options name. Raises ValueError for options that only an endpoint takes."""
-    limits = {
-        name: value
-        for name in ("concurrency", "timeout", "per_minute", "cache")
-        if (value := getattr(arguments, name)) is not None
-    }
-    kind, _, rest = arguments.model.partition(":")
-    if kind == "openai" and "@" in rest:
-        name, _, url = rest.partition("@")
-        return Endpoint(name, url, tokenizer=arguments.tokenizer, chat=arguments.chat, **limits)
-    if limits or arguments.tokenizer:
-        given = ", ".join(
-            name.replace("_", "-") for name in (*limits, *(["tokenizer"] if arguments.tokenizer else []))
-        )
-        raise ValueError(
-            f"{given} is given for {arguments.model}; allowed is that for openai:MODEL@URL alone."
-        )
-    return open_model(arguments.model, chat=arguments.chat)
-
-
 def recall(arguments: argparse.Namespace) -> int:
     """Ask the model, write the report, print what it says; return the exit status.
 
@@ -137,7 +116,8 @@ def recall(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         reply_tokens=arguments.reply_tokens,
     )
-    model = model_of(arguments)
+    limits = {name: getattr(arguments, name) for name in LIMITS}
+    model = open_model(arguments.model, chat=arguments.chat, **limits)
     stopped = ""
     try:
         with _Progress() as progress:

@@ -86,11 +86,8 @@ def write(layout: Layout, cut: Cut) -> Written:
     laid: list[tuple[str, int | None]] = []
     last = 0
     for i, (place, sentence) in enumerate(rows):
-        laid += [
-            (layout.filler[last:place], last),
-            (cut.gap if i == cut.before else "", None),
-            (sentence, SENTENCE),
-        ]
+        gap = cut.gap if i == cut.before else ""
+        laid += [(layout.filler[last:place], last), (gap, None), (sentence, SENTENCE)]
         last = max(last, place)
     laid += [(layout.filler[last : cut.end], last), (cut.pad, None)]
     parts, size, starts, pieces = [layout.head], len(layout.head), [], []

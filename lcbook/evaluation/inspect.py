@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lcbook.evaluation.scorers import SCORERS
-from lcbook.evaluation.sweep import Design, haystack, prompt
+from lcbook.evaluation.sweep import Design, prompt
 from lcbook.llm.protocol import LanguageModel
+from lcbook.tasks.haystacks import open_haystack
 
 
 def inspect_samples(design: Design, model: LanguageModel) -> list[Any]:
@@ -18,7 +19,7 @@ def inspect_samples(design: Design, model: LanguageModel) -> list[Any]:
     `metadata` has the columns by which a sweep is told apart: task, length, depth, sample, and tokens, needle, chance,
     scorer. Raises ValueError if inspect_ai is missing or the facts do not fit into a length.
     """
-    dataset, around, samples = _inspect("dataset"), haystack(design.haystack), []
+    dataset, around, samples = _inspect("dataset"), open_haystack(design.haystack), []
     for at in design.places():
         task, length, depth, sample = at
         built = prompt(model, design, at, around)

@@ -40,9 +40,8 @@ def string_match_part(predictions: Sequence[str], references: Sequence[Sequence[
     100 * mean_i max_r [r in prediction_i]. Source and errors as `string_match_all`; RULER's question answering.
     """
     _require(predictions, references)
-    return (
-        100 * sum(any(_found(p, r)) for p, r in zip(predictions, references, strict=True)) / len(predictions)
-    )
+    hits = [any(_found(p, r)) for p, r in zip(predictions, references, strict=True)]
+    return 100 * sum(hits) / len(hits)
 
 
 def _words(text: str) -> list[str]:

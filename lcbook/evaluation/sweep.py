@@ -27,7 +27,7 @@ from lcbook.evaluation.prompts import Prompt, build
 from lcbook.evaluation.scorers import SCORERS
 from lcbook.llm.protocol import LanguageModel, Reply
 from lcbook.store import canonical
-from lcbook.tasks.haystacks import Competing, Files, Haystack, open_haystack
+from lcbook.tasks.haystacks import Competing, Haystack, open_haystack
 from lcbook.tasks.items import ITEMS, Sizes, draw
 
 BATCH, MOST = 2**22, 256  # tokens and prompts that are built before they are asked
@@ -70,7 +70,7 @@ class Design:
         for name, value in [("lengths", min(self.lengths)), *((name, getattr(self, name)) for name in least)]:
             if value < least.get(name, 1):
                 raise ValueError(f"{name} is {value}; allowed is {least.get(name, 1)} or more.")
-        haystack(self.haystack)
+        open_haystack(self.haystack)
 
     def places(self) -> list[Place]:
         """Return every request, short ones first, and the depths of one sample after each other from 0 to 1."""
@@ -98,14 +98,8 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def haystack(name: str) -> Haystack:
-    """Return the haystack that `name` names: as `open_haystack`, and files:PATH,PATH for several."""
-    kind, _, paths = name.partition(":")
-    return Files(tuple(paths.split(","))) if kind == "files" and "," in paths else open_haystack(name)
-
-
 def prompt(model: LanguageModel, design: Design, at: Place, around: Haystack) -> Prompt:
-    """Build the prompt of a place in the `haystack` given. Raises ValueError where the facts do not fit its length."""
+    """Build the prompt of a place in the haystack given. Raises ValueError where the facts do not fit its length."""
     task, length, depth, sample = at
     seed = design.seed * 1_000_003 + sample
     # A word is a token or more, and a distractor four words or more: so many fill any prompt of this length.
@@ -140,7 +134,7 @@ def run_sweep(
     holds another sweep or one that is being written, if the shortest length exceeds the model's window or cannot hold
     the facts, and StoppedError after 20 failures in a row.
     """
-    around, shortest = haystack(design.haystack), min(design.lengths)
+    around, shortest = open_haystack(design.haystack), min(design.lengths)
     for task in design.tasks:
         prompt(model, design, (task, shortest, 0.0, 0), around)
     if model.window is not None and shortest > model.window:

@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -163,9 +162,8 @@ def _memory_picture(width: int, pairs: int, rule: str, keys: str) -> Figure:
     right.axvspan(0, width, color="#eeeeee")
     right.axhline(1 / KINDS, color="#555", ls="--", lw=1)
     right.text(1, 1 / KINDS + 0.02, "chance", fontsize=9)
-    right.set(
-        title="Recall by pairs", xlabel="pairs stored", ylabel="share right", ylim=(0, 1.2), xlim=(0, MOST)
-    )
+    right.set(title="Recall by pairs", xlabel="pairs stored", ylabel="share right")
+    right.set(xlim=(0, MOST), ylim=(0, 1.2))
     for ax in (middle, right):
         ax.legend(frameon=False, fontsize=9, loc="upper left", ncols=2, columnspacing=1, handletextpad=0.4)
     return figure
@@ -255,18 +253,11 @@ def _maps_picture(m: np.ndarray, tokens: Sequence[str], name: str, query: int, c
     right.axis("off")
     for k, token in enumerate(tokens):
         tone = "#666" if k > query else ORANGE if token == tokens[query] else "#222"
-        _token(
-            right, (k % columns + 0.5, k // columns + 0.74), token, tone, m[query, k] if k <= query else None
-        )
-    return figure
-
-
-def _token(ax: Axes, at: tuple[float, float], label: str, tone: str, weight: float | None) -> None:
-    """Draw a token: its label, and for a place that the query sees the weight over a grey bar of height 1."""
-    x, foot = at
-    ax.text(x, foot + 0.21, label, ha="center", fontsize=10, color=tone)
-    if weight is not None:
-        ax.bar(x, -0.5, 0.72, foot, color="#eeeeee")
-        ax.bar(x, -0.5 * weight, 0.72, foot, color=ORANGE)
+        x, foot, weight = k % columns + 0.5, k // columns + 0.74, m[query, k]
+        right.text(x, foot + 0.21, token, ha="center", fontsize=10, color=tone)
+        if k <= query:  # the weight, over a grey bar of height 1
+            right.bar(x, -0.5, 0.72, foot, color="#eeeeee")
+            right.bar(x, -0.5 * weight, 0.72, foot, color=ORANGE)
         if weight >= 0.05:
-            ax.text(x, foot - 0.5 * weight - 0.03, f"{weight:.2f}", ha="center", fontsize=9)
+            right.text(x, foot - 0.5 * weight - 0.03, f"{weight:.2f}", ha="center", fontsize=9)
+    return figure

@@ -70,9 +70,8 @@ def pattern_explorer(kind: str = "window", window: int = 8, layers: int = 4) -> 
 
     Raises ValueError for a kind or number that the controls do not have.
     """
-    tables = [
-        random_blocks(BigBird(1, window=2, random=1, globals=g), LENGTH) for g in range(MOST_GLOBALS + 1)
-    ]
+    firsts = range(MOST_GLOBALS + 1)
+    tables = [random_blocks(BigBird(1, window=2, random=1, globals=n), LENGTH) for n in firsts]
     controls: dict[str, Control] = {
         "kind": Choice(tuple(KINDS), kind, "Pattern"),
         "window": Slider(1, 32, 1, window, "Window or block"),
@@ -119,9 +118,5 @@ def _raster(ax: Axes, shade: np.ndarray, title: str) -> None:
     image[-1] = _tint(ORANGE, shade[-1])
     ax.imshow(image, extent=(0, LENGTH, LENGTH, 0), interpolation="none")
     ax.set_title(title, loc="left", fontweight="bold", fontsize=12)
-    ax.set(
-        xlabel="place of the key",
-        ylabel="place of the query",
-        xticks=range(0, 65, 16),
-        yticks=range(0, 65, 16),
-    )
+    ax.set(xlabel="place of the key", ylabel="place of the query")
+    ax.set(xticks=range(0, 65, 16), yticks=range(0, 65, 16))

@@ -8,7 +8,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lcbook import stats
@@ -234,17 +233,11 @@ def _schedule_picture(kind: str, shortest: float, target: int) -> Figure:
     left.plot(100 * share, lengths, "o" if random else "-", ms=3, color=BLUE)
     left.set(title="Length of the sequences", xlabel="tokens spent (%)", ylabel="tokens in a sequence")
     left.set(xlim=(0, 100), ylim=(0, 1.05 * target))
-    _distances(right, kind, shortest, target)
-    return figure
-
-
-def _distances(ax: Axes, kind: str, shortest: float, target: int) -> None:
     distance = np.linspace(0, target, 201)
     for name, tone, line in ((kind, BLUE, "-"), ("fixed", ORANGE, "--")):
         seen = [distance_trained(name, shortest, target, float(d)) for d in distance]
-        ax.plot(distance, seen, line, color=tone, label=name)
-    ax.set(
-        title="Distances trained", xlabel="distance to a key (tokens)", ylabel="share of tokens that see it"
-    )
-    ax.set(xlim=(0, target), ylim=(0, 1.04))
-    ax.legend(frameon=False)
+        right.plot(distance, seen, line, color=tone, label=name)
+    right.set(title="Distances trained", xlabel="distance to a key (tokens)", xlim=(0, target))
+    right.set(ylabel="share of tokens that see it", ylim=(0, 1.04))
+    right.legend(frameon=False)
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lcbook.llm.endpoint import Endpoint
 from lcbook.llm.huggingface import HuggingFace
@@ -20,19 +21,23 @@ def tiny_llama(*, reuse: bool = True) -> HuggingFace:
     return HuggingFace(TINY, reuse=reuse, device="cpu", name="tiny")
 
 
-def open_model(name: str, *, tokenizer: str | None = None, chat: str = "auto") -> LanguageModel:
+def open_model(name: str, *, chat: str = "auto", **options: Any) -> LanguageModel:
     """Return the model that `name` names: "hf:PATH" (a folder or hub name), "openai:MODEL@URL" or "tiny".
 
-    `tokenizer` is a folder or tokenizer.json for an endpoint, which has none of its own; `chat` is "auto" (the chat
-    template where there is one), "always" or "never". Raises ValueError for any other name, and as `HuggingFace` and
-    `Endpoint`.
+    `chat` is "auto" (the chat template where there is one), "always" or "never"; `options` are those of `Endpoint`
+    alone (None: its default). Raises ValueError for any other name, for options that the model does not take, and as
+    `HuggingFace` and `Endpoint`.
     """
-    if name == "tiny":
-        return tiny_llama()
+    given = {option: value for option, value in options.items() if value is not None}
     kind, _, rest = name.partition(":")
-    if kind == "hf" and rest:
-        return HuggingFace(rest, chat=chat)
     if kind == "openai" and "@" in rest:
         model, _, url = rest.partition("@")
-        return Endpoint(model, url, tokenizer=tokenizer, chat=chat)
+        return Endpoint(model, url, chat=chat, **given)
+    if given:
+        told = ", ".join(given).replace("_", "-")
+        raise ValueError(f"{told} is given for {name}; allowed is that for openai:MODEL@URL alone.")
+    if kind == "hf" and rest:
+        return HuggingFace(rest, chat=chat)
+    if name == "tiny":
+        return tiny_llama()
     raise ValueError(f"model is {name!r}; allowed is hf:PATH, openai:MODEL@URL or tiny.")

@@ -26,10 +26,7 @@ def load(folder: Path | None, request: dict[str, Any]) -> dict[str, Any] | None:
     if folder is None or not (file := _file(folder, request)).exists():
         return None
     try:
-        body = store.load_json(file)
-        if body.get("file") == file.name:
-            return body["reply"]
-        why = f"{file} holds the reply to another request."
+        return store.load_keyed(file)["reply"]
     except store.DamagedFileError as error:
         why = str(error)
     except OSError as error:
@@ -44,6 +41,6 @@ def save(folder: Path | None, request: dict[str, Any], reply: dict[str, Any]) ->
         return
     file = _file(folder, request)
     try:
-        store.save_json(file, {"file": file.name, "reply": reply})
+        store.save_keyed(file, {"reply": reply})
     except OSError as error:
         warnings.warn(f"{file} cannot be written ({error.strerror}); the reply is not kept.", stacklevel=3)

@@ -177,13 +177,13 @@ HAYSTACKS: dict[str, Haystack] = {"noise": Noise(), "prose": Prose(), "competing
 
 
 def open_haystack(name: str) -> Haystack:
-    """Return the haystack that `name` names: noise, prose, competing or files:PATH (a text file, or a folder of them).
+    """Return the haystack that `name` names: noise, prose, competing or files:PATH[,PATH] (text files or folders).
 
     Raises ValueError for any other name.
     """
-    kind, _, path = name.partition(":")
-    if kind == "files" and path:
-        return Files((path,))
+    kind, _, paths = name.partition(":")
+    if kind == "files" and paths:
+        return Files(tuple(paths.split(",")))
     if name not in HAYSTACKS:
         raise ValueError(f"haystack is {name!r}; allowed is {', '.join(HAYSTACKS)} or files:PATH.")
     return HAYSTACKS[name]

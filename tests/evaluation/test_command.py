@@ -238,8 +238,6 @@ def test_options_are_read():
         ("--samples", "0", "samples is 0; allowed is 1 or more"),
         ("--haystack", "straw", "haystack is 'straw'; allowed is noise, prose, competing"),
         ("--haystack", "files:missing.txt", "missing.txt"),
-        ("--tokenizer", "some", "tokenizer is given for hf:x; allowed is that for openai:MODEL@URL alone"),
-        ("--per-minute", "9", "per-minute is given for hf:x"),
     ],
 )
 def test_bad_options_end_with_status_2_and_say_what_is_allowed(ask, capsys, tmp_path, option, value, message):
@@ -252,9 +250,17 @@ def test_bad_options_end_with_status_2_and_say_what_is_allowed(ask, capsys, tmp_
     assert not (tmp_path / "report" / "requests.jsonl").exists()
 
 
-def test_an_unknown_kind_of_model_is_refused(monkeypatch, capsys):
-    assert cli.main(["recall", "--model", "gpt"]) == 2
-    assert capsys.readouterr().err.startswith("model is 'gpt'; allowed is hf:PATH, openai:MODEL@URL or tiny")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("gpt", "model is 'gpt'; allowed is hf:PATH, openai:MODEL@URL or tiny"),
+        ("hf:x --tokenizer some", "tokenizer is given for hf:x; allowed is that for openai:MODEL@URL alone"),
+        ("tiny --per-minute 9 --cache c", "per-minute, cache is given for tiny"),
+    ],
+)
+def test_a_model_that_cannot_be_opened_is_refused(capsys, options, message):
+    assert cli.main(["recall", "--model", *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_time_left_is_that_of_this_run():
