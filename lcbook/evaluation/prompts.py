@@ -154,11 +154,8 @@ def _bare(layout: Layout, encode: Encode) -> tuple[Measure, list[int]]:
 def _first_cuts(fitter: Fitter, sizes: list[int], least: Measure, free: int, depth: float | int) -> list[Cut]:
     """Guess up to three cuts, best first: how many of the other sentences lie before the needle, and where it is."""
     place = round(depth * (least.context + free - least.size))
-    taken = [0, *accumulate(sizes)]
-    ends = [
-        bisect_left(fitter.starts, at) + size
-        for at, size in zip(fitter.layout.places, taken[1:], strict=True)
-    ]
+    taken, places = [0, *accumulate(sizes)], fitter.layout.places
+    ends = [bisect_left(fitter.starts, at) + size for at, size in zip(places, taken[1:], strict=True)]
     usual = bisect_right(ends, place)
 
     def unfit(before: int) -> tuple[int, int]:
@@ -167,19 +164,15 @@ def _first_cuts(fitter: Fitter, sizes: list[int], least: Measure, free: int, dep
         return max(-rest, rest - free, 0), abs(before - usual)
 
     end = fitter.character(max(free, 0))
-    return [
-        Cut(i, min(fitter.character(place - taken[i]), end), end)
-        for i in sorted(range(len(taken)), key=unfit)[:3]
-    ]
+    best = sorted(range(len(taken)), key=unfit)[:3]
+    return [Cut(i, min(fitter.character(place - taken[i]), end), end) for i in best]
 
 
 def _prompt(item: Item, written: Written, found: Measure, overhead: int, depth: float | int) -> Prompt:
     answers = item.answers
     if item.in_text_order:
-        lie = [
-            (written.text.index(fact.text), answer) for fact, answer in zip(item.facts, answers, strict=True)
-        ]
-        answers = tuple(answer for _, answer in sorted(lie))
+        places = [written.text.index(fact.text) for fact in item.facts]
+        answers = tuple(answer for _, answer in sorted(zip(places, answers, strict=True)))
     return Prompt(
         text=written.text,
         answers=answers,

@@ -36,9 +36,7 @@ NEEDED = (
     "task", "length", "depth", "sample", "correct", "total", "chance", "answers", "reply", "prompt_tokens",
     "completion_tokens", "computed", "seconds", "error",
 )  # fmt: skip
-TEMPLATE = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(
-    "report.html"
-)
+PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 
 
 def write_report(
@@ -56,7 +54,7 @@ def write_report(
     """
     require_columns(frame, NEEDED)
     found = summary(frame)
-    page = TEMPLATE.render(
+    page = PAGES.get_template("report.html").render(
         title=title,
         sentence=_sentence(frame),
         about=list(about.items()),
@@ -127,13 +125,10 @@ def _task(frame: pd.DataFrame, found: pd.DataFrame, task: str) -> dict[str, Any]
         ],
         "lacking": len(wrong),
         "wrong": [
-            (
-                tokens(row["length"]),
-                percent(row["depth"]),
-                ", ".join(row["answers"]),
-                _cut(row["reply"]) or "(empty)",
-            )
-            for row in wrong.head(5).to_dict(orient="records")
+            (tokens(length), percent(depth), ", ".join(answers), _cut(reply) or "(empty)")
+            for length, depth, answers, reply in wrong[["length", "depth", "answers", "reply"]]
+            .head(5)
+            .to_numpy()
         ],
     }
 

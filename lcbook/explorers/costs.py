@@ -176,9 +176,8 @@ def _picture(sizes: Sizes, teraflops: float | int, gigabytes: float | int) -> Fi
     writing = [token_seconds(sizes, n, gigabytes * 1e9) for n in lengths]
     right.plot(lengths, reading, color=BLUE, label="to read the text")
     right.plot(lengths, writing, "--", color=ORANGE, label="for each token written")
-    right.set(
-        title=f"At {format_number(teraflops)} TFLOP/s, {format_number(gigabytes)} GB/s", ylabel="seconds"
-    )
+    right.set_title(f"At {format_number(teraflops)} TFLOP/s, {format_number(gigabytes)} GB/s")
+    right.set_ylabel("seconds")
     for ax in (left, right):
         ax.set(xlabel="length (tokens)", xscale="log", yscale="log")
         ax.xaxis.set_minor_locator(NullLocator())

@@ -76,9 +76,8 @@ def _samples_picture(samples: int, wrong: int, claim: float) -> Figure:
     js = np.arange(most + 1)
     tones = [BLUE if j <= wrong else "#bbbbbb" for j in js]
     right.bar(js, 100 * distributions.binom.pmf(js, samples, 1 - claim), color=tones)
-    right.set(
-        title=f"If the recall were {100 * claim:g} %", xlabel="wrong answers", ylabel=f"runs of {samples} (%)"
-    )
+    right.set_title(f"If the recall were {100 * claim:g} %")
+    right.set(xlabel="wrong answers", ylabel=f"runs of {samples} (%)")
     return figure
 
 
