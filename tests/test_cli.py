@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -239,13 +240,14 @@ def test_a_class_of_a_cell_has_a_source(book):
     assert said.getvalue() == "class Own:\n    def add(self): return 1\n"
 
 
-def test_the_module_is_a_command(book):
-    environment = plain() | {"LCBOOK_SCALE": "smoke"}
-    command = [sys.executable, "-m", "lcbook", "run", "99"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("chapter is '99'; allowed are ")
+def test_the_module_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lcbook", "run", "99"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("lcbook", run_name="__main__")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("chapter is '99'; allowed are ")
 
 
 @pytest.mark.slow

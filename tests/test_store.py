@@ -8,8 +8,6 @@ import hashlib
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -123,22 +121,10 @@ def test_class_names_and_types_count():
     assert len({digest(1, 2), digest(2, 1), digest(12), digest((1, 2)), digest(1, 2, None)}) == 5
 
 
-def test_digest_is_the_same_in_another_process_and_changes_with_the_version(monkeypatch):
-    run = Run("RoPE", Spec(ModelSpec(position=RoPE())), 3)
-    code = (
-        "from lcbook import *\nfrom lcbook import store\nfrom lcbook.models.positions import RoPE\n"
-        "print(store.digest(Run('RoPE', Spec(ModelSpec(position=RoPE())), 3)))"
-    )
-    environment = os.environ | {"PYTHONHASHSEED": "7"}
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True
-    )
-    here = digest(run)
-    assert done.stdout.strip() == here
-    assert len(here) == 16
+def test_digest_changes_with_the_version(monkeypatch):
+    here = digest(Spec())
     monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
-    assert digest(run) != here
+    assert digest(Spec()) != here
 
 
 # Files ------------------------------------------------------------------------------------------------

@@ -235,6 +235,7 @@ assert model.spec.position == Kerple()
 """
 
 
+@pytest.mark.slow
 def test_a_class_of_a_notebooks_cell_trains_in_workers_and_is_cached(tmp_path):
     """IPython runs the cell as a notebook does: its classes are of a module without a file."""
     script = tmp_path / "notebook.py"

@@ -295,6 +295,10 @@ def test_the_same_rows_in_any_order_and_any_number_of_workers(monkeypatch, tmp_p
         monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / folder))
         same(alone, sweep(runs, workers=2))
         assert len(list((tmp_path / folder / "rows").iterdir())) == 4, "in the cache of the caller"
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "file" / "cache"))
+    with warnings.catch_warnings(action="ignore"):
+        same(alone, sweep(runs, workers=2))
 
 
 def test_the_second_call_trains_nothing(monkeypatch, cache):
@@ -474,8 +478,6 @@ def test_a_cache_folder_that_cannot_be_made_costs_nothing_but_time(monkeypatch, 
     told_once(tiny(), first, "Not a directory")
     with pytest.warns(UserWarning, match="cannot be written"):
         assert trained_model(tiny(1)[0])[1].updates == 3
-    with warnings.catch_warnings(action="ignore"):
-        same(sweep(tiny(), workers=2), first)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere")
@@ -557,6 +559,7 @@ BEFORE, AFTER = False, True
 KILLS = [(1, BEFORE, 0), (1, AFTER, 0), (2, BEFORE, 0), (2, AFTER, 2), (1, BEFORE, 2), (1, AFTER, 3)]
 
 
+@pytest.mark.slow
 def test_killed_at_each_file_it_goes_on_from_there(processes, cache, monkeypatch):
     kept: dict[Path, tuple[int, int]] = {}
     for kill_at, renamed, done in KILLS:

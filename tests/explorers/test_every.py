@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,19 @@ EVERY: dict[str, Callable[[], Explorer]] = {
 }
 
 
+@cache
+def drawn(name: str) -> Explorer:
+    return EVERY[name]()
+
+
 @pytest.fixture(scope="module")
 def explorers() -> dict[str, Explorer]:
-    return {name: made() for name, made in EVERY.items()}
+    return {name: drawn(name) for name in EVERY}
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_fragment(explorers: dict[str, Explorer], name: str) -> None:
-    explorer = explorers[name]
+def test_fragment(name: str) -> None:
+    explorer = drawn(name)
     assert EVERY[name]().html == explorer.html
     reader = Reader(explorer.html)
     assert reader.open == []
