@@ -7,14 +7,16 @@ token after the key that the question repeats. Source: Olsson et al. 2022, arXiv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
+from lcbook.tasks.opened import Opened
 from lcbook.tasks.recall import Batch
 
 
@@ -60,6 +62,30 @@ def lookup_share(maps: list[Float[Tensor, "b h s s"]], batch: Batch) -> Float[Te
     return torch.stack(
         [weights[rows, :, batch.at, batch.at - batch.gap + 1].mean((0, 1)) for weights in maps]
     )
+
+
+def first_token_rows(
+    model: Decoder, task: Opened, length: int, queries: Sequence[int], *, seed: int, texts: int = 64
+) -> list[dict[str, Any]]:
+    """Return two rows: what a model does with the first token of `task` (first token 1), and without it (0).
+
+    `length` counts the first token; `queries` are places of the text behind it. Columns loss (mean next-token loss at
+    the queries, nats), weight (mean weight of the queries on the first key, %, first head of the first layer), correct
+    and total (answers). Raises ValueError as `attention_maps`.
+    """
+    found = []
+    for first, one in ((1, task), (0, task.inner)):
+        batch = one.sample(texts, length - 1 + first, torch.Generator().manual_seed(seed))
+        at = torch.tensor(queries) + first
+        with torch.no_grad():
+            logits = model(batch.tokens)
+        loss = nn.functional.cross_entropy(logits[:, at].transpose(1, 2), batch.tokens[:, at + 1])
+        weight = 100 * attention_maps(model, batch.tokens)[0][:, 0, at, 0].mean()
+        asked = logits.gather(1, batch.at[..., None].expand(-1, -1, logits.shape[2]))
+        right = asked.argmax(-1) == batch.answers
+        counts = {"correct": right.sum().item(), "total": right.numel()}
+        found.append({"first token": first, "loss": loss.item(), "weight": weight.item(), **counts})
+    return found
 
 
 def _require_maps(maps: list[Tensor], length: int) -> None:

@@ -27,7 +27,7 @@ from lcbook.stats.estimate import (
 from lcbook.stats.n50 import n50, n50_point
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "holm", "median_n50", "n50", "n50_point", "n50_table",
+    "Estimate", "Number", "Values", "bootstrap", "capped_n50", "holm", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table",
     "p_solve", "recall", "slope", "tost", "wilson",
 ]  # fmt: skip
 
@@ -162,6 +162,20 @@ def median_n50(frame: pd.DataFrame) -> float:
     _require(frame, ["seed", "length", "correct", "total", "chance"])
     lengths, chance, correct, total = _table(frame)
     return float(_middle(n50_point(lengths, correct, total, chance=chance), lengths))
+
+
+def capped_n50(frame: pd.DataFrame) -> float:
+    """Return `median_n50`, or the longest length where it lies beyond; NaN for no rows: a statistic for `bootstrap`."""
+    return min(median_n50(frame), float(frame["length"].max())) if len(frame) else math.nan
+
+
+def n50_ratio(frame: pd.DataFrame, one: str, other: str) -> float:
+    """Return how many times further arm `one` reaches than arm `other`: the ratio of their `capped_n50`.
+
+    NaN without an arm, or where the other lies below every tested length. Raises ValueError as `median_n50`.
+    """
+    far, near = (capped_n50(frame[frame["arm"] == arm]) for arm in (one, other))
+    return far / near if near else math.nan
 
 
 def n50_table(

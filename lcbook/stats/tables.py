@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lcbook.stats import survival
-from lcbook.stats.bootstrap import median_n50, tost
+from lcbook.stats.bootstrap import median_n50, n50_table, tost
 from lcbook.stats.clustered import clustered_recall, interval, length_of
 from lcbook.stats.effective import RULES, effective_table
-from lcbook.stats.estimate import Estimate, require_columns
+from lcbook.stats.estimate import Estimate, require_columns, wilson
 from lcbook.stats.rankings import reversals
 
 PAST_GATE = ["past the gate", "updates to it"]
@@ -198,6 +198,77 @@ def _past_gate(frame: pd.DataFrame) -> pd.DataFrame:
         for row in found.itertuples()
     ]
     return pd.DataFrame(rows, index=found.index, columns=PAST_GATE)
+
+
+def log_odds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the means by arm and length of log_odds, margin, variance and weight, and the formula for the first.
+
+    The formula is margin - log(length - 1) - variance / 2, in nats: what the log odds are among distractors whose
+    scores are normal.
+    """
+    found = frame.groupby(["arm", "length"])[["log_odds", "margin", "variance", "weight"]].mean()
+    others = found.index.get_level_values("length") - 1
+    return found.assign(formula=found["margin"] - np.log(others) - found["variance"] / 2)
+
+
+def past_gate(frame: pd.DataFrame) -> tuple[int, int]:
+    """Return how many of the models (arms and seeds) in a frame are `solved`, and how many there are."""
+    solved = frame.groupby(["arm", "seed"])["solved"].any()
+    return int(solved.sum()), len(solved)
+
+
+def hurdle(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return both parts of a hurdle model for each arm, in words: how many seeds learned, and the n50 of those.
+
+    Columns rate (train.lr), learned (with Wilson's interval), n50, longest text, and recall there over all seeds.
+    """
+    rows = []
+    for arm, part in frame.groupby("arm", sort=False):
+        passed, seeds = past_gate(part)
+        low, high = wilson(passed, seeds)
+        last = part[part["length"] == part["length"].max()]
+        rows.append(
+            {
+                "map": arm,
+                "rate": part["train.lr"].iloc[0],
+                "learned": f"{passed} of {seeds} [{low:.2f}, {high:.2f}]",
+                "n50 of those, tokens": _n50_of_learned(part) or "none learned",
+                "longest text": f"{int(part['length'].max()):,}",
+                "recall there": f"{100 * last['correct'].sum() / last['total'].sum():.0f} %",
+            }
+        )
+    return _bare(pd.DataFrame(rows).set_index("map")).rename_axis("map", axis=1)
+
+
+def hurdle_in_words(frame: pd.DataFrame, arms: Sequence[str]) -> str:
+    """Return both parts of a hurdle model for those of `arms` that are there, as a list for a sentence."""
+    said = []
+    for arm in arms:
+        part = frame[frame["arm"] == arm]
+        passed, seeds = past_gate(part)
+        reach = f", n50 {_n50_of_learned(part)}" if passed else ""
+        said += [f"{arm} {passed} of {seeds} learned{reach}"] if seeds else []
+    return "; ".join(said)
+
+
+def _n50_of_learned(frame: pd.DataFrame) -> str:
+    """Return n50 of the solved seeds of one arm, in tokens with its interval; "" where none is."""
+    learned = frame[frame["solved"]]
+    if learned.empty:
+        return ""
+    row = n50_table(learned).iloc[0]
+    return str(Estimate(row["n50"], row["low"], row["high"], row["censored"]))
+
+
+def forecasts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return forecast and measured recall in per cent, and their distance, by arm, task and length, seeds pooled.
+
+    From the counts predicted of asked and correct of total; what was not measured (total NaN) is left out.
+    """
+    counts = ["predicted", "asked", "correct", "total"]
+    sums = frame[frame["total"].notna()].groupby(["arm", "task", "length"])[counts].sum()
+    forecast, measured = 100 * sums["predicted"] / sums["asked"], 100 * sums["correct"] / sums["total"]
+    return pd.DataFrame({"forecast": forecast, "measured": measured, "miss": (forecast - measured).abs()})
 
 
 def _bare(table: pd.DataFrame) -> pd.DataFrame:

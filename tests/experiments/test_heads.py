@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from lcbook.attention.backends import Linear
 from lcbook.attention.patterns import BigBird, Chunked, Strided, TopBlocks, TopK, Window
-from lcbook.experiments.heads import attention_maps, lookup_share, previous_token_share
+from lcbook.experiments.heads import attention_maps, first_token_rows, lookup_share, previous_token_share
 from lcbook.models import surgery
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule, RecurrentMemory
 from lcbook.models.positions import ALiBi, RoPE, Sinusoidal
+from lcbook.tasks.opened import Opened
 from lcbook.tasks.recall import Batch, KeyValueRecall
 from tests.models.test_decoder import as_llama, draw_tokens, roughened
 
@@ -165,3 +167,19 @@ def test_bad_input_is_named():
     model.layers[1].attention.form = Linear()
     with pytest.raises(ValueError, match=r"form of layer 1 is Linear\(chunk=64\); allowed is None"):
         attention_maps(model, tokens)
+
+
+def test_a_blank_model_looks_at_all_keys_alike_and_tells_nothing():
+    """With all parameters 0 a query at place t weighs t + 1 keys alike, and every token has the same probability."""
+    task = Opened(KeyValueRecall(pairs=3, queries=3, keys=8, values=8, filler=4, competing=1.0), chance=1 / 8)
+    model = build(ModelSpec(width=8), task.vocabulary, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    kept, removed = first_token_rows(model, task, 31, (3, 7), seed=1, texts=2)
+    assert (kept["first token"], removed["first token"]) == (1, 0)
+    assert kept["weight"] == pytest.approx(100 * (1 / 5 + 1 / 9) / 2)
+    assert removed["weight"] == pytest.approx(100 * (1 / 4 + 1 / 8) / 2)
+    for row in (kept, removed):
+        assert row["loss"] == pytest.approx(math.log(21))
+        assert (row["correct"], row["total"]) == (0, 2 * 3), "the first of equals is a key, never an answer"

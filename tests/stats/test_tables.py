@@ -185,3 +185,46 @@ def test_key_tokens_worked_by_hand():
     assert found.iloc[1, 0] == "did not"
     assert math.isnan(found.iloc[1]["key among needed, %"])
     assert found.iloc[1]["key, %"] == pytest.approx(2)
+
+
+def test_log_odds_are_means_beside_their_formula():
+    rows = [
+        ("a", 0, 101, 1.0, 7.0, 2.0, 0.5),
+        ("a", 1, 101, 2.0, 9.0, 0.0, 0.7),
+        ("a", 0, 11, 5.0, 7.0, 0.0, 0.9),
+    ]
+    columns = ["arm", "seed", "length", "log_odds", "margin", "variance", "weight"]
+    table = tables.log_odds(pd.DataFrame(rows, columns=columns))
+    assert table.loc[("a", 101)].tolist() == pytest.approx([1.5, 8, 1, 0.6, 8 - math.log(100) - 0.5])
+    assert table.loc[("a", 11), "formula"] == pytest.approx(7 - math.log(10))
+
+
+LEARNED = pd.DataFrame(
+    [("good", seed, n, k, 100, 0.0, 0.01, seed < 2) for seed in range(3) for n, k in ((64, 100), (256, 0))]
+    + [("bad", seed, 64, 10, 100, 0.0, 0.02, False) for seed in range(3)],
+    columns=["arm", "seed", "length", "correct", "total", "chance", "train.lr", "solved"],
+)
+
+
+def test_a_hurdle_is_told_in_both_parts():
+    table = tables.hurdle(LEARNED)
+    assert list(table) == ["rate", "learned", "n50 of those, tokens", "longest text", "recall there"]
+    good, bad = table.loc["good"].tolist(), table.loc["bad"].tolist()
+    assert (good[:2], good[3:]) == ([0.01, "2 of 3 [0.21, 0.94]"], ["256", "0 %"])
+    assert good[2].startswith("128 [")
+    assert bad == [0.02, "0 of 3 [0.00, 0.56]", "none learned", "64", "10 %"]
+    said = tables.hurdle_in_words(LEARNED, ("bad", "gone", "good"))
+    assert said == f"bad 0 of 3 learned; good 2 of 3 learned, n50 {good[2]}"
+    assert tables.past_gate(LEARNED) == (2, 6)
+    assert tables.past_gate(LEARNED[:0]) == (0, 0)
+
+
+def test_forecasts_pool_seeds_and_leave_out_what_was_not_measured():
+    rows = [
+        ("a", 0, "t", 64, 9, 10, 3, 4),
+        ("a", 1, "t", 64, 6, 10, 0, 4),
+        ("a", 0, "t", 128, 5, 10, math.nan, math.nan),
+    ]
+    columns = ["arm", "seed", "task", "length", "predicted", "asked", "correct", "total"]
+    table = tables.forecasts(pd.DataFrame(rows, columns=columns))
+    assert table.reset_index().values.tolist() == [["a", "t", 64, 75, 37.5, 37.5]]
