@@ -27,8 +27,8 @@ from lcbook.stats.estimate import (
 from lcbook.stats.n50 import n50, n50_point
 
 __all__ = [
-    "Estimate", "Number", "Values", "bootstrap", "capped_n50", "holm", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table",
-    "p_solve", "recall", "slope", "tost", "wilson",
+    "Estimate", "Number", "Values", "bootstrap", "capped_n50", "holm", "median_n50", "n50", "n50_point",
+    "n50_ratio", "n50_table", "p_solve", "recall", "slope", "tost", "wilson",
 ]  # fmt: skip
 
 MOST_ROWS = 10_000  # of resampled frames made at once: more no longer fit a cache

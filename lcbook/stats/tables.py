@@ -211,7 +211,7 @@ def log_odds(frame: pd.DataFrame) -> pd.DataFrame:
     return found.assign(formula=found["margin"] - np.log(others) - found["variance"] / 2)
 
 
-def past_gate(frame: pd.DataFrame) -> tuple[int, int]:
+def learned(frame: pd.DataFrame) -> tuple[int, int]:
     """Return how many of the models (arms and seeds) in a frame are `solved`, and how many there are."""
     solved = frame.groupby(["arm", "seed"])["solved"].any()
     return int(solved.sum()), len(solved)
@@ -224,7 +224,7 @@ def hurdle(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for arm, part in frame.groupby("arm", sort=False):
-        passed, seeds = past_gate(part)
+        passed, seeds = learned(part)
         low, high = wilson(passed, seeds)
         last = part[part["length"] == part["length"].max()]
         rows.append(
@@ -245,7 +245,7 @@ def hurdle_in_words(frame: pd.DataFrame, arms: Sequence[str]) -> str:
     said = []
     for arm in arms:
         part = frame[frame["arm"] == arm]
-        passed, seeds = past_gate(part)
+        passed, seeds = learned(part)
         reach = f", n50 {_n50_of_learned(part)}" if passed else ""
         said += [f"{arm} {passed} of {seeds} learned{reach}"] if seeds else []
     return "; ".join(said)
@@ -253,10 +253,10 @@ def hurdle_in_words(frame: pd.DataFrame, arms: Sequence[str]) -> str:
 
 def _n50_of_learned(frame: pd.DataFrame) -> str:
     """Return n50 of the solved seeds of one arm, in tokens with its interval; "" where none is."""
-    learned = frame[frame["solved"]]
-    if learned.empty:
+    solved = frame[frame["solved"]]
+    if solved.empty:
         return ""
-    row = n50_table(learned).iloc[0]
+    row = n50_table(solved).iloc[0]
     return str(Estimate(row["n50"], row["low"], row["high"], row["censored"]))
 
 

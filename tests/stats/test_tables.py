@@ -215,8 +215,8 @@ def test_a_hurdle_is_told_in_both_parts():
     assert bad == [0.02, "0 of 3 [0.00, 0.56]", "none learned", "64", "10 %"]
     said = tables.hurdle_in_words(LEARNED, ("bad", "gone", "good"))
     assert said == f"bad 0 of 3 learned; good 2 of 3 learned, n50 {good[2]}"
-    assert tables.past_gate(LEARNED) == (2, 6)
-    assert tables.past_gate(LEARNED[:0]) == (0, 0)
+    assert tables.learned(LEARNED) == (2, 6)
+    assert tables.learned(LEARNED[:0]) == (0, 0)
 
 
 def test_forecasts_pool_seeds_and_leave_out_what_was_not_measured():
