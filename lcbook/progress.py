@@ -13,7 +13,6 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -81,20 +80,9 @@ def find(chapter: str, scale: str, cache: Path) -> Clock | None:
 
 def keep(clock: Clock, chapter: str, scale: str, cache: Path) -> None:
     """Store a clock as this machine's own; a folder that cannot be written is left alone."""
-    _write(cache / "clocks" / f"{chapter}-{scale}.json", asdict(clock))
-
-
-def ship(cache: Path) -> None:
-    """Add this machine's clocks to those that are shipped."""
-    shipped = json.loads(SHIPPED.read_text("utf8")) if SHIPPED.exists() else {}
-    for path in sorted((cache / "clocks").glob("*.json")):
-        shipped[path.stem] = json.loads(path.read_text("utf8"))
-    _write(SHIPPED, shipped)
-
-
-def _write(path: Path, body: dict[str, Any]) -> None:
+    path = cache / "clocks" / f"{chapter}-{scale}.json"
     part = path.with_suffix(f".{os.getpid()}.part")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(body, indent=1) + "\n", "utf8")
+        part.write_text(json.dumps(asdict(clock)), "utf8")
         part.replace(path)

@@ -9,6 +9,7 @@ import pytest
 
 from lcbook import progress
 from lcbook.progress import Clock
+from tools import book
 
 CLOCK = Clock({"first": 20.0, "second": 60.0, "chosen": 60.0}, 100.0, 0.5, 2)
 
@@ -33,10 +34,12 @@ def test_shares_and_words_worked_by_hand():
 
 
 def test_this_machines_clock_comes_first_and_can_be_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr(progress, "SHIPPED", tmp_path / "clocks.json")
+    (tmp_path / "lcbook").mkdir()
+    monkeypatch.setattr(book, "ROOT", tmp_path)
+    monkeypatch.setattr(progress, "SHIPPED", tmp_path / "lcbook" / "clocks.json")
     assert progress.find("01", "live", tmp_path) is None
     progress.keep(CLOCK, "01", "live", tmp_path)
-    progress.ship(tmp_path)
+    book.keep_clocks(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     assert progress.find("01", "live", elsewhere) == CLOCK
     progress.keep(Clock({}, 7.0, 1.0, 1), "01", "live", elsewhere)

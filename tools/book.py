@@ -185,7 +185,19 @@ def execute(paths: list[Path]) -> bool:
         failed += [path for path in notebooks if path not in ended]
     for path in failed:
         say(f"{path} stays as it was.")
+    if os.environ["LCBOOK_SCALE"] == "live":
+        keep_clocks(Path(os.environ.get("LCBOOK_CACHE", BUILD / "lcbook")))
     return not failed
+
+
+def keep_clocks(cache: Path) -> None:
+    """Store when the chapters had their tables, for the progress bars of machines that have not run them yet."""
+    shipped = ROOT / "lcbook" / "clocks.json"
+    clocks = json.loads(shipped.read_text("utf8")) if shipped.exists() else {}
+    clocks |= {
+        path.stem: json.loads(path.read_text("utf8")) for path in (cache / "clocks").glob("*-live.json")
+    }
+    write(shipped, (json.dumps(clocks, indent=1, sort_keys=True) + "\n").encode())
 
 
 def execute_what_changed() -> bool:
