@@ -115,14 +115,15 @@ def replayed_designs(path: Path, tables: dict[str, pd.DataFrame]) -> dict[str, s
 
 
 def _designs(arguments: argparse.Namespace) -> int:
-    """Store the digests of a chapter's tables at every scale in its committed runs; 1 if a table has none."""
+    """Store the digests of a chapter's tables at every scale in its committed runs; 1 if one has none at its own."""
     path, missing = find_chapter(arguments.chapter), []
     for run in references.references(path.stem):
         for scale in runtime.SCALES:
             os.environ["LCBOOK_SCALE"] = scale
             found = replayed_designs(path, run.tables)
             references.save_designs(path.stem, run.device, scale, found)
-            missing += [f"{run.device}, {scale}: {name}" for name in run.tables if name not in found]
+            if scale == run.provenance["scale"]:
+                missing += [f"{run.device}, {scale}: {name}" for name in run.tables if name not in found]
     for line in missing:
         print(f"no design for {line}", file=sys.stderr)
     return 1 if missing else 0
