@@ -49,7 +49,7 @@ test: $(TESTS) chromium ## everything CI runs: each chapter from a cold cache, t
 	$(PYTEST) --dist loadgroup tests || status=1; exit $$status
 
 quick: $(TESTS) ## unit tests and every chapter at smoke scale
-	@$(PYTEST) --dist worksteal -m "not slow and not browser" tests
+	@$(PYTEST) -p no:nbval --dist worksteal -m "not slow and not browser" tests
 
 check: $(TESTS) ## ruff, types, import contracts
 	@status=0; \

@@ -50,9 +50,10 @@ def one_by_one(model, tokens, short):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("short", [1, 5, 17, 18, 23])
-@pytest.mark.parametrize("position", [Sinusoidal(), RoPE()], ids=str)
-def test_gains_are_those_of_two_passes_a_token(short, position):
+@pytest.mark.parametrize(
+    ("position", "short"), [(Sinusoidal(), 5), *((RoPE(), short) for short in (1, 17, 18, 23))], ids=str
+)
+def test_gains_are_those_of_two_passes_a_token(position, short):
     model, tokens = rough(replace(SPEC, position=position)), draw()
     found = gains(model, tokens, short)
     torch.testing.assert_close(found, one_by_one(model, tokens, short))

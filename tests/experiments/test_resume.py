@@ -85,6 +85,7 @@ def processes():
     return context
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_that_was_killed_ends_with_the_same_bits(processes, tmp_path, name):
     path = tmp_path / "new" / "training.safetensors"

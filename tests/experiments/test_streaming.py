@@ -274,6 +274,7 @@ def trained():
     return model, task
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_evaluation(trained):
     model, task = trained
     shares = []

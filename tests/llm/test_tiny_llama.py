@@ -63,6 +63,7 @@ def test_its_folder_is_small_and_says_how_it_was_made():
     assert re.search(r"224 tokens", told)
 
 
+@pytest.mark.slow
 def test_its_weights_answer_alike_in_the_model_that_was_trained(llama):
     """The texts of training are read in the same way: the words after the prompt of an item are the answer."""
     batch = ItemTexts(("multi_key",)).sample(16, 160, torch.Generator().manual_seed(3))
