@@ -228,6 +228,7 @@ def finish() -> None:
     """End a chapter: print the time it took beside its budget, and keep it for the next time's progress bar."""
     taken = session.elapsed
     if not session.resumed and session.replayed is None:
-        clock = progress.Clock(session.filed, taken, progress.pace(), cores())
+        filed = {name: round(when, 1) for name, when in session.filed.items()}
+        clock = progress.Clock(filed, round(taken, 1), progress.pace(), cores())
         progress.keep(clock, session.chapter, scale(), cache_dir())
     print(f"{session.chapter}: {taken:.0f} s of {BUDGET_SECONDS[scale()]} s at scale {scale()}")
