@@ -348,6 +348,9 @@ def main() -> int:
     commands.add_parser("execute").add_argument("notebooks", nargs="*", type=Path)
     commands.add_parser("serve").add_argument("port", nargs="?", type=int, default=8000)
     arguments = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where a shell began this in the background
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         if arguments.command == "execute":
