@@ -2,7 +2,6 @@
 
 from lcbook import attention, evaluation, explorers, llm, models, plots, stats, tasks
 from lcbook.attention import normalizers, patterns
-from lcbook.claims import claim
 from lcbook.experiments import schedules
 from lcbook.experiments.measures import Probe
 from lcbook.experiments.run import best, fine_tune, run, trained_model
@@ -24,6 +23,7 @@ from lcbook.page import (
     score,
     share,
     shares,
+    stated,
 )
 from lcbook.runtime import at, doubling, finish, scale, setup
 from lcbook.tasks.corpus import Corpus
@@ -35,8 +35,8 @@ from lcbook.tasks.symbols import Symbols
 
 __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
-    "TrainSpec", "at", "attention", "best", "by_arm", "check", "claim", "committed_runs", "doubling",
+    "TrainSpec", "at", "attention", "best", "by_arm", "check", "committed_runs", "doubling",
     "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
     "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "recall_beside", "run", "scale",
-    "schedules", "score", "setup", "share", "shares", "stats", "tasks", "trained_model",
+    "schedules", "score", "setup", "share", "shares", "stated", "stats", "tasks", "trained_model",
 ]  # fmt: skip

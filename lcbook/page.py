@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lcbook import claims, plots, references, runtime, stats, store
-from lcbook.claims import Card, Claim
+from lcbook.claims import Card, Verdict
 from lcbook.stats.bootstrap import Estimate, Number
 
 
@@ -63,36 +63,45 @@ def reading(text: str, **numbers: Any) -> Reading:
     return Reading(_Filled().format(text, **numbers))
 
 
-def judge(
-    claim: Claim, table: pd.DataFrame, effect: Estimate | Callable[[pd.DataFrame], Any], **options: Any
-) -> Card:
-    """Judge a claim on this run, file the verdict, and return its card with the committed verdicts beside it.
+def judge(name: str, *tables: pd.DataFrame) -> Card:
+    """Judge the frozen claim `name` on tables of this run, file the verdict, and return the claim's card.
 
-    `effect` is a statistic of the table, whose interval is then bootstrapped over seeds (`options` go to
-    `Claim.judge`), or an Estimate that was made from it. The seeds counted are those of the arm that has fewest; a
-    table without rows, as of an arm that is not there, is not judged.
+    They are the whole tables that the claim names, in its order, as `run` and `file` gave them: the claim itself says
+    which of their rows count. Raises ValueError for another table, and as `claims.judge`.
     """
-    if not len(table):
-        verdict = claim.decide(UNMEASURED, seeds=0)
-    elif isinstance(effect, Estimate):
-        verdict = claim.decide(effect, seeds=int(table.groupby("arm")["seed"].nunique().min()))
-    else:
-        verdict = claim.judge(table, effect, **options)
-    runtime.session.verdicts.append(verdict)
-    if runtime.session.chapter:
+    claim, session = claims.find(name), runtime.session
+    filed = {one: session.tables[one] for one in claim.tables if one in session.tables}
+    if len(filed) != len(tables) or not all(a.equals(b) for a, b in zip(tables, filed.values(), strict=True)):
+        raise ValueError(
+            f"tables of claim {name} are others than {', '.join(claim.tables)} of this run; allowed are these, whole."
+        )
+    verdict = claims.judge(claim, filed, designs=session.designs, seeds=session.seeds)
+    session.verdicts.append(verdict)
+    if session.chapter:
         try:
-            claims.record(verdict, runtime.session.chapter)
+            claims.record(verdict, session.chapter)
         except OSError as error:
             warnings.warn(
                 f"The ledger cannot be written ({error}); the verdict stands on the page.", stacklevel=2
             )
-    return verdict.beside(*(one for one, _ in claims.restored(committed_verdicts(runtime.session.chapter))))
+    return claims.card(
+        name, verdict, [one for one in committed_verdicts(session.chapter) if one[1].claim == name]
+    )
 
 
-def committed_verdicts(chapter: str) -> list[dict[str, Any]]:
-    """Return the stored verdicts of every current committed run of a chapter."""
-    runs = [run for run in references.references(chapter) if run.status == "current"]
-    return [record | {"chapter": run.chapter} for run in runs for record in run.claims]
+def committed_verdicts(chapter: str) -> list[tuple[str, Verdict]]:
+    """Return the stored verdicts of every current committed run of a chapter ("*": of all), each with its kind."""
+    return [
+        (run.kind, verdict)
+        for run in references.references(chapter)
+        if run.status == "current"
+        for verdict in claims.restored(run.claims)
+    ]
+
+
+def stated(*names: str) -> claims.Statement:
+    """Return the table that states frozen claims before their experiment: sentence, threshold and test."""
+    return claims.Statement(tuple(claims.find(name) for name in names))
 
 
 def committed(name: str) -> dict[str, pd.DataFrame]:
@@ -168,9 +177,9 @@ def _standing(run: references.Reference) -> str:
     return f"stale: {', '.join(tables)}" if run.status == "current" and tables else run.status
 
 
-def ledger() -> claims.LedgerTable:
-    """Return every claim of the book: its live verdict on this machine beside those of the committed runs."""
-    return claims.LedgerTable(claims.ledger(committed_verdicts("*")))
+def ledger() -> claims.Ledger:
+    """Return every claim of the book: the verdict that counts, and what this machine's run says of it."""
+    return claims.Ledger(tuple(claims.ledger(committed_verdicts("*"))))
 
 
 class Parts(dict[Any, pd.DataFrame]):

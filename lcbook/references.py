@@ -76,6 +76,7 @@ class Reference:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     claims: tuple[dict[str, Any], ...] = ()
     designs: dict[str, dict[str, str]] = field(default_factory=dict)
+    kind: str = "exploratory"
 
     @property
     def label(self) -> str:

@@ -33,7 +33,8 @@ class Session:
 
     `designs` holds, for each table, a digest of everything that determined it. `resumed` tells that some runs came
     from the cache, so that the time taken is not the time needed. `replayed` are the tables of a committed run that
-    stand in for new ones. `clock` is that of an earlier run, `filed` when this one had each table (seconds).
+    stand in for new ones. `seeds` are those that take the place of the chapter's (None: its own). `clock` is that of
+    an earlier run, `filed` when this one had each table (seconds).
     """
 
     chapter: str = ""
@@ -43,6 +44,7 @@ class Session:
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
     replayed: dict[str, pd.DataFrame] | None = None
+    seeds: tuple[int, ...] | None = None
     clock: progress.Clock | None = None
     filed: dict[str, float] = field(default_factory=dict)
 
@@ -216,7 +218,7 @@ def setup(chapter: str) -> None:
     """Begin a chapter: start its clock, forget earlier tables, and print device, scale and the time it will take."""
     global session
     clock = progress.find(chapter, scale(), cache_dir())
-    session = Session(chapter, replayed=session.replayed, clock=clock)
+    session = Session(chapter, replayed=session.replayed, seeds=session.seeds, clock=clock)
     torch.set_num_threads(cores())
     torch.set_float32_matmul_precision("highest")
     budget = BUDGET_SECONDS[scale()]

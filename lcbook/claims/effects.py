@@ -1,0 +1,101 @@
+"""Effects: what a statistic finds for a claim, as an interval at any confidence and one dot a unit of evidence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lcbook.stats import intervals
+from lcbook.stats.estimate import Estimate
+from lcbook.stats.intervals import Sample
+
+NOTHING: dict[Any, float] = {}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An effect: `interval(confidence)` estimates it, `dots` holds one value for each unit of evidence.
+
+    `learned` says in how many units, of how many, every arm learned what it was trained on (None where nothing can
+    fail). `missing` says why nothing could be measured; the interval is then NaN. `is_range`: the interval is a range
+    of what was seen, of no confidence.
+    """
+
+    interval: Callable[[float], Estimate]
+    dots: Mapping[Any, float]
+    learned: tuple[int, int] | None = None
+    missing: str = ""
+    is_range: bool = False
+
+
+def unmeasured(why: str) -> Effect:
+    """Return the effect of what could not be measured, with the reason."""
+    return Effect(lambda _: intervals.UNMEASURED, NOTHING, missing=why)
+
+
+def spread(estimate: Estimate, dots: Mapping[Any, float]) -> Effect:
+    """Return the effect whose interval is the range of what was seen: it has no confidence."""
+    return Effect(lambda _: estimate, dots, is_range=True)
+
+
+def _one(interval: Callable[..., Estimate]) -> Callable[[Any], Effect]:
+    def effect(found: Sample) -> Effect:
+        dots = dict(zip(found.units, map(float, found.values), strict=True))
+        return Effect(lambda confidence: interval(found, confidence), dots, found.learned)
+
+    return effect
+
+
+def _extreme(interval: Callable[..., Estimate], pick: Callable[..., Any]) -> Callable[[Any], Effect]:
+    def effect(found: Mapping[Any, Sample]) -> Effect:
+        if not found:
+            return unmeasured("there is no arm to judge")
+        deciding = pick(found.values(), key=lambda one: one.values.mean())
+        learned = min((one.learned for one in found.values() if one.learned), default=None)
+        dots = dict(zip(deciding.units, map(float, deciding.values), strict=True))
+        return Effect(lambda confidence: interval(found, confidence=confidence), dots, learned)
+
+    return effect
+
+
+def _ratio_of_medians(found: Mapping[Any, Sample]) -> Effect:
+    one, other = found.values()
+    ratios = {
+        unit: a / b if b else math.inf
+        for unit, a, b in zip(one.units, one.values, other.values, strict=False)
+    }
+    return Effect(lambda confidence: intervals.ratio_of_medians(one, other, confidence), ratios, one.learned)
+
+
+# What a claim is about (its field `of`) -> the effect of what its statistic returns.
+OF: dict[str, Callable[[Any], Effect]] = {
+    "mean": _one(intervals.mean),
+    "median": _one(intervals.median),
+    "geometric mean": _one(intervals.geometric_mean),
+    "largest mean": _extreme(intervals.largest, max),
+    "smallest mean": _extreme(intervals.smallest, min),
+    "ratio of medians": _ratio_of_medians,
+}
+
+
+def effect(of: str, found: Any) -> Effect:
+    """Return the effect of what a statistic returned: itself if it is one, else made by what the claim is about.
+
+    Raises ValueError for an `of` that is unknown.
+    """
+    if isinstance(found, Effect):
+        return found
+    if about := re.fullmatch(r"distance from (-?[0-9.]+) of the (.+)", of):
+        whole = effect(about[2], found)
+        return replace(
+            whole, interval=lambda confidence: intervals.distance(whole.interval(confidence), float(about[1]))
+        )
+    if of not in OF:
+        raise ValueError(
+            f"of is {of!r}; allowed are {', '.join(OF)}, "
+            "the distance of one of them from a number, or a statistic that returns an Effect."
+        )
+    return OF[of](found)

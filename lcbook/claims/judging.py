@@ -1,0 +1,143 @@
+"""Judging: a frozen claim and the rows of its table in, a verdict out; nothing else decides."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lcbook import runtime
+from lcbook.claims import effects
+from lcbook.claims.claim import Claim, seeds_of
+from lcbook.claims.effects import Effect
+from lcbook.claims.rows import NoRowsError, select
+from lcbook.claims.statistics import NAMED
+from lcbook.claims.verdict import Verdict, decide
+from lcbook.stats import intervals
+
+RESAMPLES, LIKELY = 2000, 0.025  # of the seeds; how often another choice must win for it to count
+
+
+def judge(
+    claim: Claim,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    designs: Mapping[str, str],
+    seeds: Sequence[int] | None = None,
+) -> Verdict:
+    """Return the verdict on a claim from the raw rows of its tables, by name; `designs` says how each was made.
+
+    `seeds` are those that count, all of them and no others (None: what the claim says for the exploratory run; at live
+    scale, some of those). A claim is not judged where its rows, or what it requires, are not there, with the reason.
+    Raises ValueError for an unknown statistic, rows of other seeds, or a withdrawn claim.
+    """
+    if claim.withdrawn:
+        raise ValueError(f"claim {claim.id} is withdrawn; allowed are claims that stand.")
+    if claim.statistic not in NAMED:
+        raise ValueError(
+            f"statistic of claim {claim.id} is {claim.statistic!r}; allowed are {', '.join(sorted(NAMED))}."
+        )
+    live = runtime.scale() in ("live", "smoke")
+    where, using = ({**one, **(claim.live.get(name, {}) if live else {})} for name, one in _said(claim))
+    try:
+        table = _joined(claim, tables)
+        rows = select(table, where)
+        found = _seeds(rows)
+        _require_seeds(claim, found, seeds_of(claim.seeds) if seeds is None else seeds, some=live)
+        why = next((one for one in (_unmet(claim, table, need) for need in claim.requires) if one), "")
+        effect = _effect(claim, rows, using)
+    except NoRowsError as error:
+        found, why, effect = [], str(error), effects.unmeasured(str(error))
+    made = {name: designs.get(name, "") for name in claim.tables}
+    return decide(claim, effect, seeds=found, designs=made, why=why)
+
+
+def _joined(claim: Claim, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of a claim's tables as one. Raises NoRowsError where one is missing or has no rows."""
+    for name in claim.tables:
+        if name not in tables or tables[name].empty:
+            raise NoRowsError(f"the table {name!r} was not made, or has no rows")
+    if len(claim.tables) == 1:
+        return tables[claim.tables[0]]
+    return pd.concat([tables[name].assign(table=name) for name in claim.tables], ignore_index=True)
+
+
+def _said(claim: Claim) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return ("where", claim.where), ("using", claim.using)
+
+
+def _seeds(rows: pd.DataFrame) -> list[int]:
+    return sorted(int(seed) for seed in rows["seed"].unique()) if "seed" in rows.columns else []
+
+
+def _require_seeds(claim: Claim, found: Sequence[int], allowed: Sequence[int], *, some: bool) -> None:
+    """Raise ValueError unless the rows hold all allowed seeds and no others; at live scale, some of them."""
+    foreign = sorted(set(found) - set(allowed))
+    if foreign or (not some and found and set(found) != set(allowed)):
+        raise ValueError(
+            f"claim {claim.id} has rows of the seeds {list(found)}; allowed are all of {list(allowed)} and no others."
+        )
+
+
+def _unmet(claim: Claim, table: pd.DataFrame, need: Mapping[str, Any]) -> str:
+    """Return why what a claim requires does not hold, or ""."""
+    rows = select(table, need.get("where", {}))
+    value = (
+        _interval(need.get("of", "mean"), NAMED[need["statistic"]](rows, **need.get("using", {})))
+        .interval(0.95)
+        .value
+    )
+    least, most = need.get("at_least", -np.inf), need.get("at_most", np.inf)
+    return "" if least <= value <= most else f"{need['says']} does not hold: {value:.3g}"
+
+
+def _interval(of: str, found: Any) -> Effect:
+    return effects.effect(of, found)
+
+
+def _effect(claim: Claim, rows: pd.DataFrame, using: Mapping[str, Any]) -> Effect:
+    """Return the effect in the rows; where a rate was chosen on them, with the interval of every likely choice."""
+    statistic = NAMED[claim.statistic]
+    if not claim.choose:
+        return effects.effect(claim.of, statistic(rows, **using))
+    likely = choices(rows, claim.choose)
+    found = []
+    for values in itertools.product(*likely.values()):
+        kept = pd.DataFrame({"arm": list(likely), claim.choose: values})
+        found.append(effects.effect(claim.of, statistic(rows.merge(kept, on=["arm", claim.choose]), **using)))
+    first = found[0]
+    return Effect(
+        lambda confidence: intervals.union([one.interval(confidence) for one in found]),
+        first.dots,
+        first.learned,
+    )
+
+
+def choices(rows: pd.DataFrame, choose: str) -> dict[str, list[Any]]:
+    """Return for each arm the values of `choose` that training may have chosen on other seeds, the chosen one first.
+
+    The choice is that of `best` (the share of seeds that solved, then the updates that took, then recall in
+    distribution), made again on resampled seeds; a value that wins in fewer than LIKELY of these does not count.
+    """
+    found = {}
+    for arm, part in rows.groupby("arm", sort=False):
+        seeds = part.groupby([choose, "seed"])[
+            ["solved", "updates_to_gate", "updates", "in_distribution"]
+        ].first()
+        seeds = seeds.assign(taken=seeds["updates_to_gate"].fillna(seeds["updates"]))
+        solved, taken, inside = (
+            seeds[name].unstack().to_numpy(float) for name in ("solved", "taken", "in_distribution")
+        )
+        values = seeds.index.levels[0].tolist()
+        n = solved.shape[1]
+        drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+        drawn = np.vstack([np.arange(n), drawn])
+        marks = [one[:, drawn].mean(-1).round(12) for one in (solved, taken, inside)]
+        order = np.lexsort((-marks[2], marks[1], -marks[0]), axis=0)[0]
+        shares = np.bincount(order[1:], minlength=len(values)) / RESAMPLES
+        others = [i for i in np.argsort(-shares) if shares[i] >= LIKELY and i != order[0]]
+        found[arm] = [values[i] for i in (order[0], *others)]
+    return found

@@ -1,0 +1,138 @@
+"""Which rows of a table a claim is about, and recall, or any column, of its units in them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lcbook.stats.intervals import Arm, Sample
+
+TESTS = {"at_least": operator.ge, "at_most": operator.le, "above": operator.gt, "below": operator.lt}
+ENDS = {"smallest": "min", "largest": "max"}
+HALF = 0.5  # of the way from chance to all: a model that recalls less in training has not left the plateau
+
+
+class NoRowsError(ValueError):
+    """What a claim is about is not in the table: the claim is then not judged."""
+
+
+def select(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows in which every column that `where` names has the value it names.
+
+    A value is one value; a list of them; a table of bounds, {"at_least": 1024}, whose keys are TESTS and whose value
+    may be the name of another column; or {"is": "largest"} or "smallest", of the rows that are left by then. Raises
+    ValueError for a column that is not there or another test, and NoRowsError where no row matches.
+    """
+    found = rows
+    for name, wanted in where.items():
+        if name not in rows.columns:
+            raise ValueError(
+                f"where names {name!r}; allowed are columns of the table: {', '.join(rows.columns)}."
+            )
+        found = found[_matches(found, name, wanted)]
+        if found.empty:
+            raise NoRowsError(f"no rows where {name} is {_said(wanted)}")
+    return found
+
+
+def _matches(rows: pd.DataFrame, name: str, wanted: Any) -> np.ndarray:
+    values = rows[name]
+    if isinstance(wanted, list):
+        return values.isin(wanted).to_numpy()
+    if not isinstance(wanted, Mapping):
+        return (values == wanted).to_numpy()
+    match = np.ones(len(rows), bool)
+    for test, bound in wanted.items():
+        if test == "is" and bound in ENDS:
+            match &= (values == getattr(values, ENDS[bound])()).to_numpy()
+        elif test in TESTS:
+            against = rows[bound] if isinstance(bound, str) else bound
+            match &= TESTS[test](values, against).to_numpy()
+        else:
+            raise ValueError(
+                f"where tests {name!r} by {{{test!r}: {bound!r}}}; allowed are is, {', '.join(TESTS)}."
+            )
+    return match
+
+
+def _said(wanted: Any) -> str:
+    if isinstance(wanted, Mapping):
+        return ", ".join(f"{test.replace('_', ' ')} {bound}" for test, bound in wanted.items())
+    return repr(wanted)
+
+
+def learned(rows: pd.DataFrame, unit: str = "seed") -> pd.Series | None:
+    """Return for each unit whether its model left the plateau of training; None where the table does not tell.
+
+    It did if it recalls more than half of what is above chance in its own training distribution. The gate of training,
+    99 %, is stricter: a model just below it has learned, too.
+    """
+    if "in_distribution" not in rows.columns:
+        return None
+    chance = rows["chance"] if "chance" in rows.columns else 0.0
+    past = rows["in_distribution"] > chance + HALF * (1 - chance)
+    return past.groupby(rows[unit]).all()
+
+
+def recall(rows: pd.DataFrame, unit: str = "seed") -> pd.Series:
+    """Return the recall of each unit as a share, its rows pooled. Raises NoRowsError where nothing was asked."""
+    sums = rows.groupby(unit)[["correct", "total"]].sum()
+    sums = sums[sums["total"] > 0]
+    if sums.empty:
+        raise NoRowsError("nothing was asked")
+    return sums["correct"] / sums["total"]
+
+
+def contrast(
+    rows: pd.DataFrame,
+    terms: Sequence[tuple[float, Mapping[str, Any]]],
+    *,
+    value: str = "recall",
+    scale: float = 1.0,
+    unit: str = "seed",
+) -> Sample:
+    """Return for each unit a weighted sum of its means in parts of a table: for each term its weight and its rows.
+
+    `value` is "recall" (correct over total, pooled) or a column, of which the mean is taken; times `scale`. Terms of
+    one arm stand or fall together: a model that did not learn adds chance to each. Units that lack a term are left out.
+    Raises ValueError as `select`, and NoRowsError where no unit has all terms.
+    """
+    found: dict[Any, list[tuple[pd.Series, pd.Series | None, float, tuple[float, float]]]] = {}
+    for weight, where in terms:
+        part = select(rows, where)
+        values, guessed, most = _values(part, value, unit)
+        models = [name for name in ("arm", "table") if name in part.columns and unit != "arm"]
+        names = part[models].drop_duplicates().to_numpy().tolist() if models else []
+        arm = tuple(names[0]) if len(names) == 1 else None
+        flags = learned(part, unit) if arm is not None and value == "recall" else None
+        size = weight * scale
+        limits = (min(0.0, size * most), max(0.0, size * most))
+        found.setdefault(arm, []).append((size * values, flags, size * guessed, limits))
+    parts = [(arm, term) for arm, terms_ in found.items() for term in terms_]
+    units = parts[0][1][0].index
+    for _, (values, *_) in parts[1:]:
+        units = units.intersection(values.index)
+    if not len(units):
+        raise NoRowsError("no unit has all that is compared")
+    arms = []
+    for terms_ in found.values():
+        values = sum(one.loc[units].to_numpy(float) for one, *_ in terms_)
+        flags = [one for _, one, *_ in terms_ if one is not None]
+        together = np.logical_and.reduce([one.loc[units].to_numpy(bool) for one in flags]) if flags else None
+        ends = np.sum([limits for *_, limits in terms_], axis=0)
+        arms.append(Arm(values, together, sum(failed for _, _, failed, _ in terms_), (ends[0], ends[1])))
+    return Sample(tuple(units), tuple(arms))
+
+
+def _values(part: pd.DataFrame, value: str, unit: str) -> tuple[pd.Series, float, float]:
+    """Return the value of each unit, what a guesser has, and the most that is possible."""
+    if value == "recall":
+        chance = float(np.average(part["chance"], weights=part["total"])) if "chance" in part.columns else 0.0
+        return recall(part, unit), chance, 1.0
+    if value not in part.columns:
+        raise ValueError(f"value is {value!r}; allowed are 'recall' and columns: {', '.join(part.columns)}.")
+    return part.groupby(unit)[value].mean().dropna(), 0.0, np.inf
