@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,37 +41,59 @@ def spread(estimate: Estimate, dots: Mapping[Any, float]) -> Effect:
     return Effect(lambda _: estimate, dots, is_range=True)
 
 
-def _one(interval: Callable[..., Estimate]) -> Callable[[Any], Effect]:
-    def effect(found: Sample) -> Effect:
-        dots = dict(zip(found.units, map(float, found.values), strict=True))
-        return Effect(lambda confidence: interval(found, confidence), dots, found.learned)
+def _one(interval: Callable[..., Estimate]) -> Callable[[Sequence[Any]], Effect]:
+    def effect(found: Sequence[Sample]) -> Effect:
+        first = found[0]
+        dots = dict(zip(first.units, map(float, first.values), strict=True))
+        return Effect(
+            lambda confidence: intervals.union([interval(one, confidence) for one in found]),
+            dots,
+            first.learned,
+        )
 
     return effect
 
 
-def _extreme(interval: Callable[..., Estimate], pick: Callable[..., Any]) -> Callable[[Any], Effect]:
-    def effect(found: Mapping[Any, Sample]) -> Effect:
-        if not found:
+def _extreme(extreme: Callable[..., Estimate], pick: Callable[..., Any]) -> Callable[[Sequence[Any]], Effect]:
+    def effect(found: Sequence[Mapping[Any, Sample]]) -> Effect:
+        if not found[0]:
             return unmeasured("there is no arm to judge")
-        deciding = pick(found.values(), key=lambda one: one.values.mean())
-        learned = min((one.learned for one in found.values() if one.learned), default=None)
+        by_name = {name: [one[name] for one in found] for name in found[0]}
+
+        def every_choice(samples: Sequence[Sample], confidence: float) -> Estimate:
+            return intervals.union([intervals.mean(one, confidence) for one in samples])
+
+        deciding = pick(found[0].values(), key=lambda one: one.values.mean())
+        learned = min((one.learned for one in found[0].values() if one.learned), default=None)
         dots = dict(zip(deciding.units, map(float, deciding.values), strict=True))
-        return Effect(lambda confidence: interval(found, confidence=confidence), dots, learned)
+        return Effect(lambda confidence: extreme(by_name, every_choice, confidence), dots, learned)
 
     return effect
 
 
-def _ratio_of_medians(found: Mapping[Any, Sample]) -> Effect:
-    one, other = found.values()
+def _ratio_of_medians(found: Sequence[Mapping[Any, Sample]]) -> Effect:
+    one, other = found[0].values()
     ratios = {
         unit: a / b if b else math.inf
         for unit, a, b in zip(one.units, one.values, other.values, strict=False)
     }
-    return Effect(lambda confidence: intervals.ratio_of_medians(one, other, confidence), ratios, one.learned)
+    return Effect(
+        lambda confidence: intervals.union(
+            [intervals.ratio_of_medians(*pair.values(), confidence) for pair in found]
+        ),
+        ratios,
+        one.learned,
+    )
 
 
-# What a claim is about (its field `of`) -> the effect of what its statistic returns.
-OF: dict[str, Callable[[Any], Effect]] = {
+def _given(found: Sequence[Effect]) -> Effect:
+    return replace(
+        found[0], interval=lambda confidence: intervals.union([one.interval(confidence) for one in found])
+    )
+
+
+# What a claim is about (its field `of`) -> the effect of what its statistic returns, once for every likely choice.
+OF: dict[str, Callable[[Sequence[Any]], Effect]] = {
     "mean": _one(intervals.mean),
     "median": _one(intervals.median),
     "geometric mean": _one(intervals.geometric_mean),
@@ -81,18 +103,19 @@ OF: dict[str, Callable[[Any], Effect]] = {
 }
 
 
-def effect(of: str, found: Any) -> Effect:
-    """Return the effect of what a statistic returned: itself if it is one, else made by what the claim is about.
+def effect(of: str, found: Sequence[Any]) -> Effect:
+    """Return the effect of what a statistic returned for each likely choice, that of the choice made first.
 
-    Raises ValueError for an `of` that is unknown.
+    Effects stand as they are; samples are summarized by what the claim is about. Raises ValueError for an `of` that is
+    unknown.
     """
-    if isinstance(found, Effect):
-        return found
     if about := re.fullmatch(r"distance from (-?[0-9.]+) of the (.+)", of):
         whole = effect(about[2], found)
         return replace(
             whole, interval=lambda confidence: intervals.distance(whole.interval(confidence), float(about[1]))
         )
+    if isinstance(found[0], Effect):
+        return _given(found) if len(found) > 1 else found[0]
     if of not in OF:
         raise ValueError(
             f"of is {of!r}; allowed are {', '.join(OF)}, "

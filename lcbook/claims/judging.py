@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from lcbook.claims.effects import Effect
 from lcbook.claims.rows import NoRowsError, select
 from lcbook.claims.statistics import NAMED
 from lcbook.claims.verdict import Verdict, decide
-from lcbook.stats import intervals
 
 RESAMPLES, LIKELY = 2000, 0.025  # of the seeds; how often another choice must win for it to count
+MOST_COMBINED = 64  # combinations of choices that are all tried
 
 
 def judge(
@@ -86,7 +87,7 @@ def _unmet(claim: Claim, table: pd.DataFrame, need: Mapping[str, Any]) -> str:
     """Return why what a claim requires does not hold, or ""."""
     rows = select(table, need.get("where", {}))
     value = (
-        _interval(need.get("of", "mean"), NAMED[need["statistic"]](rows, **need.get("using", {})))
+        effects.effect(need.get("of", "mean"), [NAMED[need["statistic"]](rows, **need.get("using", {}))])
         .interval(0.95)
         .value
     )
@@ -94,26 +95,27 @@ def _unmet(claim: Claim, table: pd.DataFrame, need: Mapping[str, Any]) -> str:
     return "" if least <= value <= most else f"{need['says']} does not hold: {value:.3g}"
 
 
-def _interval(of: str, found: Any) -> Effect:
-    return effects.effect(of, found)
-
-
 def _effect(claim: Claim, rows: pd.DataFrame, using: Mapping[str, Any]) -> Effect:
     """Return the effect in the rows; where a rate was chosen on them, with the interval of every likely choice."""
     statistic = NAMED[claim.statistic]
     if not claim.choose:
-        return effects.effect(claim.of, statistic(rows, **using))
-    likely = choices(rows, claim.choose)
+        return effects.effect(claim.of, [statistic(rows, **using)])
     found = []
-    for values in itertools.product(*likely.values()):
-        kept = pd.DataFrame({"arm": list(likely), claim.choose: values})
-        found.append(effects.effect(claim.of, statistic(rows.merge(kept, on=["arm", claim.choose]), **using)))
-    first = found[0]
-    return Effect(
-        lambda confidence: intervals.union([one.interval(confidence) for one in found]),
-        first.dots,
-        first.learned,
-    )
+    for values in _combined(choices(rows, claim.choose)):
+        kept = pd.DataFrame({"arm": list(values), claim.choose: list(values.values())})
+        found.append(statistic(rows.merge(kept, on=["arm", claim.choose]), **using))
+    return effects.effect(claim.of, found)
+
+
+def _combined(likely: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the choices that other seeds may have made for all arms at once, the one that was made first.
+
+    All combinations, or where these are more than MOST_COMBINED, those that differ from it in one arm.
+    """
+    chosen = {arm: values[0] for arm, values in likely.items()}
+    if math.prod(map(len, likely.values())) <= MOST_COMBINED:
+        return [dict(zip(likely, values, strict=True)) for values in itertools.product(*likely.values())]
+    return [chosen, *(chosen | {arm: value} for arm, values in likely.items() for value in values[1:])]
 
 
 def choices(rows: pd.DataFrame, choose: str) -> dict[str, list[Any]]:

@@ -24,8 +24,8 @@ def select(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows in which every column that `where` names has the value it names.
 
     A value is one value; a list of them; a table of bounds, {"at_least": 1024}, whose keys are TESTS and whose value
-    may be the name of another column; or {"is": "largest"} or "smallest", of the rows that are left by then. Raises
-    ValueError for a column that is not there or another test, and NoRowsError where no row matches.
+    may be the name of another column; {"not": value}; or {"is": "largest"} or "smallest", of the rows that are left by
+    then. Raises ValueError for a column that is not there or another test, and NoRowsError where no row matches.
     """
     found = rows
     for name, wanted in where.items():
@@ -47,14 +47,16 @@ def _matches(rows: pd.DataFrame, name: str, wanted: Any) -> np.ndarray:
         return (values == wanted).to_numpy()
     match = np.ones(len(rows), bool)
     for test, bound in wanted.items():
-        if test == "is" and bound in ENDS:
+        if test == "not":
+            match &= (values != bound).to_numpy()
+        elif test == "is" and bound in ENDS:
             match &= (values == getattr(values, ENDS[bound])()).to_numpy()
         elif test in TESTS:
             against = rows[bound] if isinstance(bound, str) else bound
             match &= TESTS[test](values, against).to_numpy()
         else:
             raise ValueError(
-                f"where tests {name!r} by {{{test!r}: {bound!r}}}; allowed are is, {', '.join(TESTS)}."
+                f"where tests {name!r} by {{{test!r}: {bound!r}}}; allowed are is, not, {', '.join(TESTS)}."
             )
     return match
 
@@ -93,12 +95,13 @@ def contrast(
     *,
     value: str = "recall",
     scale: float = 1.0,
+    less: float = 0.0,
     unit: str = "seed",
 ) -> Sample:
     """Return for each unit a weighted sum of its means in parts of a table: for each term its weight and its rows.
 
-    `value` is "recall" (correct over total, pooled) or a column, of which the mean is taken; times `scale`. Terms of
-    one arm stand or fall together: a model that did not learn adds chance to each. Units that lack a term are left out.
+    `value` is "recall" (correct over total, pooled) or a column, of which the mean is taken; times `scale`; `less` is
+    taken off the sum. Terms of one arm stand or fall together: a model that did not learn adds chance to each. Units that lack a term are left out.
     Raises ValueError as `select`, and NoRowsError where no unit has all terms.
     """
     found: dict[Any, list[tuple[pd.Series, pd.Series | None, float, tuple[float, float]]]] = {}
@@ -125,6 +128,8 @@ def contrast(
         together = np.logical_and.reduce([one.loc[units].to_numpy(bool) for one in flags]) if flags else None
         ends = np.sum([limits for *_, limits in terms_], axis=0)
         arms.append(Arm(values, together, sum(failed for _, _, failed, _ in terms_), (ends[0], ends[1])))
+    if less:
+        arms.append(Arm(np.full(len(units), -less), limits=(-less, -less)))
     return Sample(tuple(units), tuple(arms))
 
 

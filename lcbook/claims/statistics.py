@@ -15,7 +15,7 @@ import pandas as pd
 from lcbook.claims import costs, dilution, models, states, training
 from lcbook.claims import rows as of
 from lcbook.stats.bootstrap import slope
-from lcbook.stats.intervals import Arm, Sample, sample
+from lcbook.stats.intervals import Sample, sample
 from lcbook.stats.n50 import n50_point
 
 
@@ -34,16 +34,8 @@ def contrast(
     [{"arm": "top 16"}, {"weight": -1, "arm": "full"}]. With `scale` 1 recall is a share.
     """
     parts = [({**one}.pop("weight", 1.0), {k: v for k, v in one.items() if k != "weight"}) for one in terms]
-    found = of.contrast(rows, parts, value=value, scale=scale if value == "recall" else 1.0, unit=unit)
-    return _less(found, less)
-
-
-def _less(found: Sample, number: float) -> Sample:
-    if not number:
-        return found
-    return Sample(
-        found.units, (*found.arms, Arm(np.full(len(found.units), -number), limits=(-number, -number)))
-    )
+    size = scale if value == "recall" else 1.0
+    return of.contrast(rows, parts, value=value, scale=size, less=less, unit=unit)
 
 
 def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,11 @@ class Sample:
         ends = np.sum([arm.limits for arm in self.arms], axis=0)
         return float(ends[0]), float(ends[1])
 
+    @cached_property
+    def hurdle(self) -> np.ndarray:
+        """What the mean may be with units that do not learn: DRAWS draws, ascending (see `mean`)."""
+        return np.sort(_hurdle(self.arms))
+
     @property
     def learned(self) -> tuple[int, int] | None:
         """In how many of the units every arm has learned, and how many there are; None where nothing can fail."""
@@ -88,8 +93,9 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
 
     The hurdle asks what further seeds may do that do not learn, even if all of these did: for each arm the share that
     learns is drawn from Jeffreys' Beta(k + 1/2, n - k + 1/2), and the means of those that did and did not from
-    Student's t; none that failed means `failed`, none that learned any value within the limits. One unit has an
-    infinite interval. Clipped to the limits. Raises ValueError for a confidence outside (0, 1).
+    Student's t; where none failed the others have `failed`. An arm that no unit learned counts as one that cannot: of
+    seeds that succeed seldom these say nothing. One unit has an infinite interval. Clipped to the limits. Raises
+    ValueError for a confidence outside (0, 1).
     """
     require_share("confidence", confidence)
     values, tail = one.values, (1 - float(confidence)) / 2
@@ -101,27 +107,26 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
     half = -distributions.t.ppf(tail, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     low, high = value - half, value + half
     if any(arm.learned is not None for arm in one.arms):
-        below, above = (_hurdle(one.arms, end) for end in (0, 1))
-        low = min(low, float(np.quantile(below, tail)))
-        high = max(high, float(np.quantile(above, 1 - tail)))
+        cut = int(tail * DRAWS)
+        low, high = min(low, float(one.hurdle[cut])), max(high, float(one.hurdle[-1 - cut]))
     least, most = one.limits
     return Estimate(value, min(max(low, least), value), max(min(high, most), value))
 
 
-def _hurdle(arms: Sequence[Arm], end: int) -> np.ndarray:
-    """Return draws of the mean of the sum of `arms`; where one never learned its value there is the limit at `end`."""
+def _hurdle(arms: Sequence[Arm]) -> np.ndarray:
+    """Return draws of the mean of the sum of `arms`; one that no unit learned shows nothing that could fail."""
     draws = np.zeros(DRAWS)
     for place, arm in enumerate(arms):
-        learned = np.ones(len(arm.values), bool) if arm.learned is None else arm.learned
-        k, n = int(learned.sum()), len(learned)
-        _, yes, no = _noise(place, k, n)
-        able = arm.limits[end] if not k else _drawn(arm.values[learned], yes)
-        if arm.learned is None:
+        n = len(arm.values)
+        learned = np.ones(n, bool) if arm.learned is None or not arm.learned.any() else arm.learned
+        k = int(learned.sum())
+        share, yes, no = _noise(place, k, n)
+        able = _drawn(arm.values[learned], yes)
+        if arm.learned is None or not arm.learned.any():
             draws += able
-            continue
-        unable = arm.failed if k == n else _drawn(arm.values[~learned], no)
-        share = _noise(place, k, n)[0]
-        draws += share * able + (1 - share) * unable
+        else:
+            unable = arm.failed if k == n else _drawn(arm.values[~learned], no)
+            draws += share * able + (1 - share) * unable
     return draws
 
 
