@@ -138,7 +138,7 @@ def _root(ends: Callable[[float], float], inside: float, outside: float) -> floa
     wanted = np.sign(inside - outside)
     if np.sign(ends(outside)) != wanted:
         return float(np.copysign(np.inf, outside))
-    for _ in range(50):
+    for _ in range(30):
         middle = (inside + outside) / 2
         inside, outside = (inside, middle) if np.sign(ends(middle)) == wanted else (middle, outside)
     return inside

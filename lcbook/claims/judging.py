@@ -100,10 +100,11 @@ def _effect(claim: Claim, rows: pd.DataFrame, using: Mapping[str, Any]) -> Effec
     statistic = NAMED[claim.statistic]
     if not claim.choose:
         return effects.effect(claim.of, [statistic(rows, **using)])
+    at = rows.groupby(["arm", claim.choose]).indices
     found = []
-    for values in _combined(choices(rows, claim.choose)):
-        kept = pd.DataFrame({"arm": list(values), claim.choose: list(values.values())})
-        found.append(statistic(rows.merge(kept, on=["arm", claim.choose]), **using))
+    for chosen in _combined(choices(rows, claim.choose)):
+        kept = np.sort(np.concatenate([at[pair] for pair in chosen.items()]))
+        found.append(statistic(rows.iloc[kept], **using))
     return effects.effect(claim.of, found)
 
 

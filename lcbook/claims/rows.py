@@ -101,7 +101,8 @@ def contrast(
     """Return for each unit a weighted sum of its means in parts of a table: for each term its weight and its rows.
 
     `value` is "recall" (correct over total, pooled) or a column, of which the mean is taken; times `scale`; `less` is
-    taken off the sum. Terms of one arm stand or fall together: a model that did not learn adds chance to each. Units that lack a term are left out.
+    taken off the sum. Terms of one arm stand or fall together: a model that did not learn adds chance to each. Units
+    that lack a term are left out.
     Raises ValueError as `select`, and NoRowsError where no unit has all terms.
     """
     found: dict[Any, list[tuple[pd.Series, pd.Series | None, float, tuple[float, float]]]] = {}
