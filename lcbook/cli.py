@@ -22,7 +22,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from lcbook import page, references, runtime
+from lcbook import claims, page, references, runtime
 from lcbook.evaluation import bench, command
 
 # Cells that need a notebook, or that a reader fills in.
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
     run_chapter(path)
     session = runtime.session
     for verdict in session.verdicts:
-        print(f"{verdict!r}: {verdict.effect} {verdict.claim.unit} ({verdict.claim.threshold})")
+        print(f"{verdict!r}: {verdict.measured} ({claims.find(verdict.claim).threshold})")
     if scale in ("full", "gpu"):
         stored = [verdict.to_dict() | {"chapter": session.chapter} for verdict in session.verdicts]
         seconds = time.perf_counter() - started

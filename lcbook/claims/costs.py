@@ -121,8 +121,8 @@ def restored(rows: pd.DataFrame, *, some: str, none: str, every: str) -> Effect:
         if here == there:
             return intervals.UNMEASURED
         value = here / (here - there)
-        low = _root(lambda share: intervals.mean(gap(share), confidence).low, value, -MOST)
-        high = _root(lambda share: intervals.mean(gap(share), confidence).high, value, MOST)
+        low = _root(lambda share: intervals.mean(gap(share), confidence).lower, value, -MOST)
+        high = _root(lambda share: intervals.mean(gap(share), confidence).upper, value, MOST)
         return Estimate(value, low, high)
 
     part, whole = (

@@ -77,13 +77,12 @@ def _ratio_of_medians(found: Sequence[Mapping[Any, Sample]]) -> Effect:
         unit: a / b if b else math.inf
         for unit, a, b in zip(one.units, one.values, other.values, strict=False)
     }
-    return Effect(
-        lambda confidence: intervals.union(
-            [intervals.ratio_of_medians(*pair.values(), confidence) for pair in found]
-        ),
-        ratios,
-        one.learned,
-    )
+
+    def interval(confidence: float) -> Estimate:
+        pairs = [tuple(samples.values()) for samples in found]
+        return intervals.union([intervals.ratio_of_medians(a, b, confidence) for a, b in pairs])
+
+    return Effect(interval, ratios, one.learned)
 
 
 def _given(found: Sequence[Effect]) -> Effect:
