@@ -8,7 +8,6 @@ samples a claim needs is counted in `samples`, whose names are part of this modu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,8 +35,8 @@ from lcbook.stats.sample_size import (
 
 __all__ = [
     "METHODS", "RULES", "curves", "effective_length", "effective_table", "first_failure", "flip_share", "half_recall",
-    "last_success", "lower_bound", "more_samples", "n50_coverage", "octaves_apart", "over_curves", "repeat_spread",
-    "repeats", "samples_for_perfect", "samples_for_width", "samples_to_tell", "share_of_base",
+    "last_success", "lower_bound", "more_samples", "octaves_apart", "over_curves", "repeat_spread", "repeats",
+    "samples_for_perfect", "samples_for_width", "samples_to_tell", "share_of_base",
 ]  # fmt: skip
 
 RULER = 0.856  # Llama 2 7B at 4K tokens: the level that RULER asks for (arXiv 2404.06654)
@@ -251,30 +250,6 @@ def repeat_spread(
     return float(np.log2(np.clip(found, min(lengths), max(lengths))).std())
 
 
-def n50_coverage(
-    lengths: Values,
-    recall: Values,
-    samples: int,
-    *,
-    chance: Number = 0.0,
-    count: int = 100,
-    seed: int | np.random.Generator = 0,
-) -> float:
-    """Return the share of repeats, `samples` queries at each length, whose 95 % interval of n50 holds the true one.
-
-    `recall` is the true curve; NaN where its n50 lies outside the tested lengths. A censored end of an interval is
-    open. Raises ValueError as `stats.n50`.
-    """
-    drawn = np.random.default_rng(seed).binomial(
-        samples, np.asarray(recall, float), size=(count, len(lengths))
-    )
-    truth = half_recall(lengths, recall, chance=chance)
-    if not 0 < truth < math.inf:
-        return math.nan
-    found = [n50(lengths, correct, [samples] * len(correct), chance=chance) for correct in drawn]
-    return float(np.mean([one.lower <= truth <= one.upper for one in found]))
-
-
 # ---- of each model in a frame
 
 
@@ -309,11 +284,19 @@ def over_curves(
 def octaves_apart(frame: pd.DataFrame, by: str = "seed") -> pd.Series:
     """Return how many octaves lie between the shortest and the longest effective length by RULES, for each of `by`.
 
-    Beyond the tested lengths the nearest tested one counts. Raises ValueError as `effective_table`.
+    Beyond the tested lengths the nearest tested one counts. No values for no rows. Raises ValueError for missing
+    columns.
     """
-    found = effective_table(frame, by)
-    lengths = found["length"].clip(frame["length"].min(), frame["length"].max()).groupby(found[by])
-    return np.log2(lengths.max() / lengths.min()).rename("octaves")
+
+    def apart(lengths: Values, recall: Values, chance: Number) -> float:
+        found = [
+            rule(lengths, recall, chance=chance) if name == HALF else rule(lengths, recall)
+            for name, rule in RULES.items()
+        ]
+        ends = np.log2(np.clip(found, min(lengths), max(lengths)))
+        return float(ends.max() - ends.min())
+
+    return over_curves(frame, apart, by=by).rename("octaves")
 
 
 def _pooled(lengths: Values, correct: Values, total: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from lcbook.stats.estimate import Estimate, Number, Values, require_columns, req
 from lcbook.stats.variance import variance_shares
 
 __all__ = [
-    "benchmark_scores", "kendall", "rank_table", "reversals", "tau_between_seeds", "tau_table", "tau_with_interval",
-    "variance_shares",
+    "agreement", "benchmark_scores", "families", "kendall", "rank_table", "reversals", "tau_between_seeds",
+    "tau_interval", "tau_table", "variance_shares",
 ]  # fmt: skip
 
 
@@ -55,51 +55,94 @@ def kendall(a: Values, b: Values) -> float:
     return float(_tau(x[None], y[None], np.ones((1, len(x))))[0])
 
 
-def tau_with_interval(
+def families(frame: pd.DataFrame, by: Sequence[str], kinds: Mapping[str, str]) -> pd.Series:
+    """Return the family of each arm of a run: the arms that are alike in the columns `by`, in words.
+
+    `kinds` says of what kind a value is, where several values count as one: {"delta rule": "recurrence"}. Raises
+    ValueError for missing columns, no rows, or an arm of two families.
+    """
+    require_columns(frame, ["arm", *by])
+    alike = frame[list(by)].astype(str).replace(dict(kinds)).agg(", ".join, axis=1)
+    found = alike.groupby(frame["arm"], sort=False)
+    if (several := found.nunique() > 1).any():
+        arm = several.idxmax()
+        raise ValueError(
+            f"arm {arm!r} is of the families {list(found.get_group(arm).unique())}; allowed is one."
+        )
+    return found.first().rename("family")
+
+
+def agreement(table: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """Return for each model how alike benchmarks `a` and `b` order it among the others: the tau-b of its own pairs.
+
+    NaN where a benchmark tells it from no other model. `table` and errors as for `tau_interval`.
+    """
+    scores, _, _ = _pooled(table, (a, b))
+    up, along = (np.sign(np.subtract.outer(x, x)) for x in (scores[a].to_numpy(), scores[b].to_numpy()))
+    untied = (up**2).sum(1) * (along**2).sum(1)
+    agreed = (up * along).sum(1) / np.sqrt(np.where(untied > 0, untied, math.nan))
+    return pd.Series(agreed, scores.index, name="tau")
+
+
+def tau_interval(
     table: pd.DataFrame,
     a: str,
     b: str,
     *,
+    family: Mapping[Any, Any] | pd.Series | None = None,
     resamples: int = 2000,
-    confidence: Number = 0.95,
     seed: int = 0,
-) -> Estimate:
-    """Return Kendall's tau-b between the rankings of the models by benchmarks `a` and `b`, with its interval.
+) -> Callable[[Number], Estimate]:
+    """Return Kendall's tau-b between the rankings of the models by benchmarks `a` and `b`, at any confidence.
 
     `table` is a tidy frame (see the module) with the columns model, benchmark, and correct and total or score. The
-    interval is the bootstrap's over models, as in `stats.bootstrap`; a model drawn twice makes no pair with itself,
-    and each resample draws every model's recall anew from its Jeffreys posterior. Noise in the scores draws tau towards
-    0, in the value and once more in the resamples. Raises ValueError for missing columns, fewer than three models, a
-    model without a score, an unknown benchmark, or bad settings.
+    interval is the bootstrap's, as in `stats.bootstrap`: over families, all models of one together (`family` names
+    that of each model; None: each is its own). A model drawn twice makes no pair with itself, and each resample draws
+    every model's recall anew from its Jeffreys posterior. Noise in the scores draws tau towards 0, in the value and
+    once more in the resamples. Raises ValueError for missing columns, fewer than three models, a model without a score
+    or a family, an unknown benchmark, or bad settings.
     """
-    require_share("confidence", confidence)
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
     scores, correct, total = _pooled(table, (a, b))
-    models = len(scores)
-    if models < 3:
-        raise ValueError(f"table has {models} models; allowed are 3 or more.")
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(models, size=(resamples, models))
-    weight = np.stack([np.bincount(one, minlength=models) for one in drawn]).astype(float)
+    if len(scores) < 3:
+        raise ValueError(f"table has {len(scores)} models; allowed are 3 or more.")
+    names = list(scores.index) if family is None else [family.get(model) for model in scores.index]
+    if None in names:
+        raise ValueError(f"family lacks {scores.index[names.index(None)]!r}; allowed is one for each model.")
+    kin, found = pd.factorize(np.array(names, dtype=object))
+    rng, units = np.random.default_rng(seed), len(found)
+    drawn = rng.integers(units, size=(resamples, units))
+    weight = np.stack([np.bincount(one, minlength=units) for one in drawn]).astype(float)[:, kin]
     x, y = (_redrawn(scores[one], correct[one], total[one], resamples, rng) for one in (a, b))
-    found = np.concatenate(
+    taus = np.concatenate(
         [_tau(x[i : i + 500], y[i : i + 500], weight[i : i + 500]) for i in range(0, resamples, 500)]
     )
     point = kendall(scores[a], scores[b])
-    got = resampled_interval(point, found, models, confidence, None)
-    return Estimate(got.value, max(got.low, -1.0), min(got.high, 1.0)) if not math.isnan(point) else got
+
+    def interval(confidence: Number = 0.95) -> Estimate:
+        require_share("confidence", confidence)
+        got = resampled_interval(point, taus, units, confidence, None)
+        return got if math.isnan(point) else Estimate(point, max(got.low, -1.0), min(got.high, 1.0))
+
+    return interval
 
 
-def tau_table(table: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Return a row for each pair of benchmarks: a, b, tau, low, high, models. Arguments as `tau_with_interval`."""
+def tau_table(
+    table: pd.DataFrame,
+    *,
+    family: Mapping[Any, Any] | pd.Series | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return a row for each pair of benchmarks: a, b, tau, low, high, models. Arguments as `tau_interval`."""
     _require(table)
     names = table["benchmark"].unique().tolist()
     if len(names) < 2:
         raise ValueError(f"table has the benchmarks {names}; allowed are two or more.")
     rows = []
     for a, b in itertools.combinations(names, 2):
-        found = tau_with_interval(table, a, b, resamples=resamples, seed=seed)
+        found = tau_interval(table, a, b, family=family, resamples=resamples, seed=seed)(0.95)
         rows.append((a, b, found.value, found.low, found.high, table["model"].nunique()))
     return pd.DataFrame(rows, columns=["a", "b", "tau", "low", "high", "models"])
 
@@ -131,7 +174,7 @@ def reversals(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     Columns first, second, then the difference first - second with its 95 % interval on each: difference_a, low_a,
     high_a, difference_b, low_b, high_b. A pair is listed only where neither interval holds 0; intervals are those of
     `stats.difference_of_shares`, for these models and the noise of their queries, not corrected for the number of
-    pairs. A column `score` has no noise. Raises ValueError as `tau_with_interval`.
+    pairs. A column `score` has no noise. Raises ValueError as `tau_interval`.
     """
     scores, correct, total = _pooled(frame, (a, b))
     rows = []

@@ -69,14 +69,26 @@ def variance_shares(
     )
 
 
+def shares_by_model(frame: pd.DataFrame, factors: Sequence[str], models: str) -> pd.DataFrame:
+    """Return the shares of variance of each model (rows) by source (columns), as `variance_shares` averages them.
+
+    Models whose cells are all alike have no shares and are left out. Raises ValueError as `variance_shares`.
+    """
+    require_columns(frame, [*factors, models, "correct", "total"])
+    names, _, _, each, _ = _by_model(frame, factors, models)
+    found = pd.DataFrame(each, index=names, columns=[*factors, INTERACTION, SAMPLING])
+    return found.dropna().rename_axis(models)
+
+
 # Degrees of freedom, sums of squares, noise, shares (sources,), resampled shares (resamples, sources), units resampled
 Parts = tuple[np.ndarray, np.ndarray, float, np.ndarray, np.ndarray, int]
 
 
-def _over_models(
-    frame: pd.DataFrame, factors: Sequence[str], models: str, resamples: int, rng: np.random.Generator
-) -> Parts:
-    parts = [_cells(part, factors) for _, part in frame.groupby(models)]
+def _by_model(
+    frame: pd.DataFrame, factors: Sequence[str], models: str
+) -> tuple[list[Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the models, and sums of squares, noise and shares of each, with the degrees of freedom (sources,)."""
+    names, parts = zip(*((name, _cells(part, factors)) for name, part in frame.groupby(models)), strict=True)
     if len(parts) < 2:
         raise ValueError(f"models is {models!r}, which holds 1 model; allowed are two or more.")
     if len({c.shape for c, _ in parts}) > 1:
@@ -87,6 +99,13 @@ def _over_models(
     noise = np.array([_noise(c, t) for c, t in parts])
     degrees = _degrees(parts[0][0].shape)
     each = np.stack([_shares(s, degrees, v) for s, v in zip(squares, noise, strict=True)])
+    return list(names), squares, noise, each, degrees
+
+
+def _over_models(
+    frame: pd.DataFrame, factors: Sequence[str], models: str, resamples: int, rng: np.random.Generator
+) -> Parts:
+    _, squares, noise, each, degrees = _by_model(frame, factors, models)
     told = each[np.isfinite(each).all(1)]  # a model whose cells are all alike has no shares
     each = told if len(told) else each
     drawn = each[rng.integers(len(each), size=(resamples, len(each)))].mean(1)

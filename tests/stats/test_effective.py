@@ -237,11 +237,3 @@ def test_the_spread_of_repeats_by_hand():
     # With one query at the second length, the last success is 64 or 128, each half of the time: 0.5 octaves.
     assert effective.repeat_spread([64, 128], [1.0, 0.5], 1, count=20_000) == pytest.approx(0.5, abs=0.01)
     assert effective.repeat_spread([64, 128], [1.0, 0.0], 20, count=10) == 0
-
-
-def test_the_interval_of_n50_covers_and_says_where_there_is_none():
-    curve = (0.99, 0.9, 0.6, 0.2, 0.05)
-    assert effective.n50_coverage(LENGTHS, curve, 20, count=60) >= 0.85
-    assert math.isnan(effective.n50_coverage(LENGTHS, [1.0] * 5, 20, count=2))
-    one = effective.n50_coverage(LENGTHS, curve, 20, count=3, seed=4)
-    assert one == effective.n50_coverage(LENGTHS, curve, 20, count=3, seed=np.random.default_rng(4))

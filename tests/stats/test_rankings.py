@@ -11,7 +11,7 @@ from scipy import stats as distributions
 
 from lcbook import stats
 from lcbook.stats import rankings, variance
-from lcbook.stats.rankings import kendall, rank_table, reversals, tau_table, tau_with_interval
+from lcbook.stats.rankings import kendall, rank_table, reversals, tau_interval, tau_table
 
 MODELS = tuple("abcdefg")
 
@@ -52,12 +52,12 @@ def test_tau_is_scipys_with_ties():
 
 def test_the_order_of_the_models_is_the_same_everywhere_or_reversed():
     frame = table(one=UP, two=UP, three=DOWN, four=MIXED)
-    assert tau_with_interval(frame, "one", "two").value == 1
-    assert tau_with_interval(frame, "one", "three").value == -1
-    found = tau_with_interval(frame, "one", "four")
+    assert tau_interval(frame, "one", "two")().value == 1
+    assert tau_interval(frame, "one", "three")().value == -1
+    found = tau_interval(frame, "one", "four")()
     assert found.value == pytest.approx(15 / 21)
     assert found.low < 15 / 21 < found.high <= 1
-    assert tau_with_interval(frame, "four", "one").value == found.value
+    assert tau_interval(frame, "four", "one")().value == found.value
 
 
 def test_the_bootstrap_is_the_one_written_out():
@@ -71,7 +71,7 @@ def test_the_bootstrap_is_the_one_written_out():
         same = drawn[:, None] == drawn
         x, y = (np.sign(np.subtract.outer(one[drawn], one[drawn]))[~same] for one in rates)
         taus.append((x * y).sum() / math.sqrt((x**2).sum() * (y**2).sum()))
-    found = tau_with_interval(frame, "one", "four", resamples=4000)
+    found = tau_interval(frame, "one", "four", resamples=4000)()
     tail = 0.5 * math.erfc(math.sqrt(7 / 6) * 2.4469 / math.sqrt(2))  # Student's t with 6 degrees of freedom
     assert found.low == pytest.approx(np.quantile(taus, tail), abs=0.06)
     assert found.high == pytest.approx(np.quantile(taus, 1 - tail), abs=0.03)
@@ -86,7 +86,7 @@ def test_few_queries_widen_the_interval():
     share = 1 / (1 + np.exp(-frame["ability"]))
     many, few = ((share * n).round().astype(int) for n in (10007, 11))
     wide, narrow = (
-        tau_with_interval(frame.assign(correct=c, total=n), "x", "y") for c, n in ((few, 11), (many, 10007))
+        tau_interval(frame.assign(correct=c, total=n), "x", "y")() for c, n in ((few, 11), (many, 10007))
     )
     assert narrow.low > wide.low
     assert narrow.high - narrow.low < wide.high - wide.low
@@ -99,14 +99,14 @@ def test_scores_without_counts_are_ranked_as_they_are():
         {"model": MODELS, "benchmark": "loss", "score": [-3.0, -2.5, -2.0, -1.5, -1.2, -1.1, -1.0]}
     )
     both = pd.concat([frame, loss])
-    assert tau_with_interval(both, "one", "loss").value == 1
-    alone = tau_with_interval(pd.concat([loss, loss.assign(benchmark="again")]), "loss", "again")
+    assert tau_interval(both, "one", "loss")().value == 1
+    alone = tau_interval(pd.concat([loss, loss.assign(benchmark="again")]), "loss", "again")()
     assert (alone.low, alone.value, alone.high) == (1, 1, 1), "nothing is redrawn"
     assert rank_table(both)["loss"].tolist() == [7, 6, 5, 4, 3, 2, 1]
 
 
 def test_all_ties_are_undefined():
-    found = tau_with_interval(table(one=UP, flat=[0.5] * 7), "one", "flat")
+    found = tau_interval(table(one=UP, flat=[0.5] * 7), "one", "flat")()
     assert math.isnan(found.value)
 
 
@@ -116,8 +116,34 @@ def test_tau_table_has_a_row_a_pair():
     assert got[["a", "b"]].to_numpy().tolist() == [["one", "two"], ["one", "three"], ["two", "three"]]
     assert got["tau"].tolist() == [1, -1, -1]
     assert got["models"].tolist() == [7] * 3
-    again = tau_with_interval(frame, "one", "three", resamples=101)
+    again = tau_interval(frame, "one", "three", resamples=101)()
     assert got.loc[1, ["low", "high"]].tolist() == [again.low, again.high]
+
+
+def test_models_are_one_family_if_alike_and_then_come_together():
+    frame = pd.DataFrame(
+        {"arm": ["a", "b", "c", "d", "a"], "position": ["none", "RoPE", "none", "none", "none"],
+         "mixer": ["delta", "softmax", "gated", "softmax", "delta"]}
+    )  # fmt: skip
+    family = rankings.families(frame, ["position", "mixer"], {"delta": "recurrence", "gated": "recurrence"})
+    assert family.to_dict() == {
+        "a": "none, recurrence", "b": "RoPE, softmax", "c": "none, recurrence", "d": "none, softmax",
+    }  # fmt: skip
+    # in one order within each family, in the other between them: two families leave -1 or the inside of one
+    up, other = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9], [0.7, 0.8, 0.9, 0.1, 0.2, 0.3]
+    pair = dict(zip("abcdef", "xxxyyy", strict=True))
+    found = tau_interval(table(one=up, two=other), "one", "two", family=pair)()
+    assert found.value == pytest.approx((6 - 9) / 15)
+    assert found.high == 1, "a resample of one family alone"
+
+
+def test_the_tau_of_one_models_pairs_by_hand():
+    frame = table(one=[0.1, 0.2, 0.3, 0.3], two=[0.2, 0.1, 0.3, 0.4])
+    # a and b swap; c and d tie in the first: 2 of their 3 pairs count there
+    one = 2 / math.sqrt(2 * 3)
+    assert rankings.agreement(frame, "one", "two").to_dict() == pytest.approx(
+        {"a": 1 / 3, "b": 1 / 3, "c": one, "d": one}
+    )
 
 
 # ---- ranks and reversals
@@ -170,14 +196,18 @@ LOSS = pd.DataFrame({"model": MODELS, "benchmark": "loss", "score": 1.0})
         (lambda: kendall([1], [1]), r"a has shape \(1,\)"),
         (lambda: kendall([1, 2], [1, math.nan]), "allowed are two finite lists"),
         (lambda: kendall([1, 2, 3], [1, 2]), r"b \(2,\)"),
-        (lambda: tau_with_interval(table(one=UP, two=UP), "one", "six"), "benchmark is 'six'; allowed is one of 'one'"),
-        (lambda: tau_with_interval(table(one=[0.1, 0.2], two=[0.1, 0.2]), "one", "two"), "table has 2 models"),
-        (lambda: tau_with_interval(table(one=UP, two=UP[:5]), "one", "two"), "'two' lacks a score: see model 'f'"),
-        (lambda: tau_with_interval(pd.concat([table(one=UP), table(loss=UP[:3]), LOSS]), "one", "loss"),
+        (lambda: tau_interval(table(one=UP, two=UP), "one", "six"), "benchmark is 'six'; allowed is one of 'one'"),
+        (lambda: tau_interval(table(one=[0.1, 0.2], two=[0.1, 0.2]), "one", "two"), "table has 2 models"),
+        (lambda: tau_interval(table(one=UP, two=UP[:5]), "one", "two"), "'two' lacks a score: see model 'f'"),
+        (lambda: tau_interval(pd.concat([table(one=UP), table(loss=UP[:3]), LOSS]), "one", "loss"),
          "benchmark 'loss' has counts for some models only: see model 'd'"),
-        (lambda: tau_with_interval(table(one=UP, two=UP), "one", "two", resamples=0), "resamples is 0"),
-        (lambda: tau_with_interval(table(one=UP, two=UP), "one", "two", confidence=95), "confidence is 95"),
-        (lambda: tau_with_interval(table(one=UP, two=UP).assign(correct=2000), "one", "two"), "correct is 2000 of"),
+        (lambda: tau_interval(table(one=UP, two=UP), "one", "two", resamples=0), "resamples is 0"),
+        (lambda: tau_interval(table(one=UP, two=UP), "one", "two")(95), "confidence is 95"),
+        (lambda: tau_interval(table(one=UP, two=UP).assign(correct=2000), "one", "two"), "correct is 2000 of"),
+        (lambda: tau_interval(table(one=UP, two=UP), "one", "two", family={"a": 1}), "family lacks 'b'"),
+        (lambda: rankings.families(pd.DataFrame({"arm": ["a"]}), ["position"], {}), "lacks the columns"),
+        (lambda: rankings.families(pd.DataFrame({"arm": "a", "kind": ["x", "y"]}), ["kind"], {}),
+         r"arm 'a' is of the families \['x', 'y'\]; allowed is one"),
         (lambda: tau_table(table(one=UP)), r"table has the benchmarks \['one'\]; allowed are two or more"),
         (lambda: rank_table(table(one=UP)[:0]), "frame has no rows"),
         (lambda: rank_table(table(one=UP).drop(columns="total")), "correct and total or score"),
@@ -205,9 +235,7 @@ def test_probes_are_benchmarks_and_text_loss_is_one_more():
     assert kendall(*(found[found["benchmark"] == one].set_index("model")["correct"] for one in "AB")) == -1
     told = found[found["benchmark"] == "text loss"]
     assert told[["model", "score", "total"]].values.tolist() == [["m", -1.5, 0], ["n", -0.5, 0]]
-    assert (
-        tau_with_interval(pd.concat([found, found.assign(model=found["model"] + "2")]), "A", "A").value == 1
-    )
+    assert tau_interval(pd.concat([found, found.assign(model=found["model"] + "2")]), "A", "A")().value == 1
     with pytest.raises(ValueError, match=r"benchmarks lacks \['b'\]"):
         rankings.benchmark_scores(frame, {"a": "A"})
 
