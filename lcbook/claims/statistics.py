@@ -24,8 +24,8 @@ def contrast(
     *,
     terms: Sequence[Mapping[str, Any]] = ({},),
     value: str = "recall",
-    scale: float = 100.0,
-    less: float = 0.0,
+    scale: float | int = 100,
+    less: float | int = 0,
     unit: str = "seed",
 ) -> Sample:
     """Return a weighted sum of recall, in points, or of the means of a column `value`, less a number, for each unit.
@@ -33,9 +33,16 @@ def contrast(
     Each of `terms` holds a weight (1 if none is named) and the columns and values that pick its rows:
     [{"arm": "top 16"}, {"weight": -1, "arm": "full"}]. With `scale` 1 recall is a share.
     """
-    parts = [({**one}.pop("weight", 1.0), {k: v for k, v in one.items() if k != "weight"}) for one in terms]
-    size = scale if value == "recall" else 1.0
-    return of.contrast(rows, parts, value=value, scale=size, less=less, unit=unit)
+    parts = [(float(one.get("weight", 1)), {k: v for k, v in one.items() if k != "weight"}) for one in terms]
+    size = float(scale) if value == "recall" else 1.0
+    return of.contrast(rows, parts, value=value, scale=size, less=float(less), unit=unit)
+
+
+def contrasts(
+    rows: pd.DataFrame, *, each: Mapping[str, Sequence[Mapping[str, Any]]], **settings: Any
+) -> dict[str, Sample]:
+    """Return several contrasts by name, to be judged each by itself: `each` holds their terms; as `contrast`."""
+    return {name: contrast(rows, terms=terms, **settings) for name, terms in each.items()}
 
 
 def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:
@@ -82,7 +89,7 @@ def power_law(rows: pd.DataFrame, *, x: str, by: str, rising: bool = False, inve
 
 
 NAMED: dict[str, Callable[..., Any]] = {
-    **{one.__name__: one for one in (contrast, n50, n50s, power_law)},
+    **{one.__name__: one for one in (contrast, contrasts, n50, n50s, power_law)},
     **costs.NAMED,
     **states.NAMED,
     **training.NAMED,

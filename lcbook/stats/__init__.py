@@ -9,7 +9,6 @@ from lcbook.stats._cells import (
     largest_mean,
     lost_without,
     matching,
-    mean,
     recalls,
     selection_miss,
     tilt,
@@ -39,7 +38,7 @@ from lcbook.stats.bootstrap import (
 __all__ = [
     "Estimate", "Number", "Values", "bend", "bootstrap", "capped_n50", "clustered", "crossings",
     "difference_of_shares", "effective", "geometric_ratio", "growth", "holm", "largest_mean", "lost_without",
-    "matching", "mean", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table", "p_solve", "rankings", "recall",
+    "matching", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table", "p_solve", "rankings", "recall",
     "recalls", "resampled_interval", "sample_size", "selection_miss", "slope", "survival", "tables", "tilt",
     "timings", "tost", "used_reach", "variance", "wilson",
 ]  # fmt: skip

@@ -59,15 +59,6 @@ def bend(frame: pd.DataFrame, **where: Any) -> float:
     return float(found[[0, -1]].mean() - found[[4, 5]].mean()) if len(found) == 10 else math.nan
 
 
-def mean(frame: pd.DataFrame, column: str, **where: Any) -> float:
-    """Return the mean of a column over the rows whose columns `where` have these values; NaN for no rows.
-
-    Raises ValueError for missing columns.
-    """
-    numbers = frame[column].to_numpy(float)[matching(frame, where)]
-    return float(numbers.mean()) if len(numbers) else math.nan
-
-
 def lost_without(frame: pd.DataFrame) -> float:
     """Return the recall lost without the head that is missed most, in points, in the layer where that is less.
 

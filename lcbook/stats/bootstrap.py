@@ -253,8 +253,10 @@ def slope(x: Values, y: Values) -> float:
     return float(((a - a.mean()) * (b - b.mean())).sum() / ((a - a.mean()) ** 2).sum())
 
 
-def difference_of_shares(successes_a: Number, n_a: Number, successes_b: Number, n_b: Number) -> Estimate:
-    """Return share a minus share b with its 95 % interval, from Wilson's of each: 8/8 against 0/8 is 1 [0.58, 1].
+def difference_of_shares(
+    successes_a: Number, n_a: Number, successes_b: Number, n_b: Number, *, confidence: Number = 0.95
+) -> Estimate:
+    """Return share a minus share b with its interval, from Wilson's of each: 8/8 against 0/8 is 1 [0.58, 1] at 95 %.
 
     Source: Newcombe 1998, method 10. ValueError as `wilson`, and for no trials.
     """
@@ -262,7 +264,9 @@ def difference_of_shares(successes_a: Number, n_a: Number, successes_b: Number, 
     if not n_a or not n_b:
         raise ValueError(f"n_a is {n_a} and n_b {n_b}; allowed is 1 or more each.")
     a, b = successes_a / n_a, successes_b / n_b
-    (low_a, high_a), (low_b, high_b) = wilson(successes_a, n_a), wilson(successes_b, n_b)
+    (low_a, high_a), (low_b, high_b) = (
+        wilson(k, n, confidence) for k, n in ((successes_a, n_a), (successes_b, n_b))
+    )
     return Estimate(
         a - b, a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
     )

@@ -16,10 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from lcbook.stats.bootstrap import difference_of_shares
 from lcbook.stats.estimate import Estimate, Number, Values, require_columns, require_share
 
-UNMEASURED = Estimate(math.nan, math.nan, math.nan)
 COLUMNS = ["update", "at_risk", "escaped", "survival", "low", "high"]
 
 
@@ -143,26 +141,6 @@ def waits(table: pd.DataFrame) -> pd.DataFrame:
         for (_, past), mean in zip(groups.values(), means, strict=True)
     ]
     return pd.DataFrame(rows, index=list(groups), columns=["passed", "seeds", "updates", "low", "high"])
-
-
-def difference(table: pd.DataFrame, arm: str, other: str) -> Estimate:
-    """Return the share of seeds past the gate in `arm` minus that in `other`; NaN where one is not there."""
-    groups = times(table)
-    if not {arm, other} <= set(groups):
-        return UNMEASURED
-    (_, a), (_, b) = groups[arm], groups[other]
-    return difference_of_shares(int(a.sum()), len(a), int(b.sum()), len(b))
-
-
-def sooner(table: pd.DataFrame, arm: str, over: str) -> Estimate:
-    """Return the mean updates to the gate of `arm` over those of `over`, as far as both were watched.
-
-    NaN where one is not there.
-    """
-    groups = {name: group for name, group in times(table).items() if name in (arm, over)}
-    if len(groups) < 2:
-        return UNMEASURED
-    return ratio_of_means(groups[arm], groups[over], horizon(groups))
 
 
 def _checked(updates: Values, escaped: Values) -> tuple[np.ndarray, np.ndarray]:

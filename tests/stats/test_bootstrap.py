@@ -565,9 +565,10 @@ def test_recall_rejects_a_group_without_queries():
 
 @pytest.mark.parametrize("counts", [(8, 8, 0, 8), (7, 11, 3, 13), (2, 5, 4, 5), (0, 7, 0, 5)])
 def test_difference_of_shares_is_statsmodels(counts):
-    found = stats.difference_of_shares(*counts)
-    expected = confint_proportions_2indep(*counts, method="newcomb", compare="diff")
-    assert (found.low, found.high) == pytest.approx(expected)
+    for confidence in (0.95, 0.8):
+        found = stats.difference_of_shares(*counts, confidence=confidence)
+        expected = confint_proportions_2indep(*counts, method="newcomb", compare="diff", alpha=1 - confidence)
+        assert (found.low, found.high) == pytest.approx(expected)
     assert found.value == pytest.approx(counts[0] / counts[1] - counts[2] / counts[3])
 
 

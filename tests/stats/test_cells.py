@@ -28,12 +28,6 @@ def test_contrasts_of_depth_worked_by_hand():
         stats.tilt(late, trained="recency")
 
 
-def test_mean_of_the_rows_asked_for():
-    frame = pd.DataFrame({"arm": ["a", "a", "b"], "loss": [1.0, 2.0, 9.0]})
-    assert stats.mean(frame, "loss", arm="a") == 1.5
-    assert math.isnan(stats.mean(frame, "loss", arm="c"))
-
-
 def held(exponent: float = 2.0) -> pd.DataFrame:
     """K50 of two rules at three states and two seeds: 3 x^exponent and x, seeds a factor of 4 apart."""
     rows = [

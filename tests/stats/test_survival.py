@@ -181,12 +181,8 @@ def test_bad_input_is_named(call, message):
         call()
 
 
-def test_waits_difference_and_sooner_of_arms():
+def test_waits_of_arms():
     rows = [("quick", 0, 20.0), ("quick", 1, 40.0), ("slow", 0, math.nan), ("slow", 1, 60.0)]
     table = pd.DataFrame(rows, columns=["arm", "seed", "updates_to_gate"]).assign(updates=100)
     found = survival.waits(table)
     assert found[["passed", "seeds", "updates"]].to_numpy().tolist() == [[2, 2, 30], [1, 2, 80]]
-    assert survival.difference(table, "quick", "slow").value == 0.5
-    assert survival.sooner(table, "quick", "slow").value == pytest.approx(30 / 80)
-    assert math.isnan(survival.difference(table, "quick", "gone").value)
-    assert math.isnan(survival.sooner(table, "gone", "slow").value)
