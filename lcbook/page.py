@@ -8,6 +8,7 @@ import re
 import string
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -84,9 +85,8 @@ def judge(name: str, *tables: pd.DataFrame) -> Card:
             warnings.warn(
                 f"The ledger cannot be written ({error}); the verdict stands on the page.", stacklevel=2
             )
-    return claims.card(
-        name, verdict, [one for one in committed_verdicts(session.chapter) if one[1].claim == name]
-    )
+    cards = claims.ledger(committed_verdicts(claim.chapter), claim.chapter)
+    return replace(next(one for one in cards if one.claim.id == name), live=verdict)
 
 
 def committed_verdicts(chapter: str) -> list[tuple[str, Verdict]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from lcbook import runtime, store
@@ -18,6 +17,7 @@ from lcbook.claims.claim import Claim, claims, find
 from lcbook.claims.verdict import LOOKS, Verdict, refusal
 from lcbook.stats.bootstrap import holm
 
+DECIDED = ("supported", "refuted")
 AGREES = {
     "agrees": "this machine agrees",
     "cannot say": "this machine cannot say",
@@ -54,8 +54,7 @@ def check(verdict: Verdict, live: Verdict | None) -> str:
     """Return what a live run says of the verdict that counts: "agrees", "cannot say" or "disagrees"; "" without one."""
     if live is None:
         return ""
-    decided = {"supported", "refuted"}
-    if verdict.verdict not in decided or live.verdict not in decided:
+    if verdict.verdict not in DECIDED or live.verdict not in DECIDED:
         return "cannot say"
     return "agrees" if live.verdict == verdict.verdict else "disagrees"
 
@@ -64,7 +63,8 @@ def check(verdict: Verdict, live: Verdict | None) -> str:
 class Card:
     """A claim with the verdict that counts on top: the confirmatory one, else the exploratory, else the live one.
 
-    `live` is this run's; `refused` are sentences, one for each stored verdict that may not stand here.
+    `live` is this run's; `refused` are sentences, one for each stored verdict that may not stand here; `survives` says
+    whether the decision stands after Holm's correction within the chapter ("yes", "no", "" where nothing was decided).
     """
 
     claim: Claim
@@ -72,6 +72,7 @@ class Card:
     exploratory: Verdict | None = None
     confirmatory: Verdict | None = None
     refused: tuple[str, ...] = ()
+    survives: str = ""
 
     @property
     def counts(self) -> Verdict | None:
@@ -87,6 +88,16 @@ class Card:
             ("this run", self.live),
         )
         return next((name for name, one in kinds if one), "not run")
+
+    @property
+    def runs(self) -> list[tuple[str, Verdict]]:
+        """Every verdict with the kind of its run, the one that counts first."""
+        kinds = (
+            ("confirmatory", self.confirmatory),
+            ("exploratory", self.exploratory),
+            ("this run", self.live),
+        )
+        return [(name, one) for name, one in kinds if one]
 
     @property
     def agrees(self) -> str:
@@ -116,23 +127,61 @@ def card(name: str, live: Verdict | None, stored: Iterable[tuple[str, Verdict]])
     return Card(find(name), live, found.get("exploratory"), found.get("confirmatory"), tuple(refused))
 
 
-def dots(verdict: Verdict, claim: Claim, width: int = 240, height: int = 26) -> str:
-    """Return a strip of dots as SVG, one a unit of evidence, with the threshold; "" where there are none."""
+def ledger(stored: Iterable[tuple[str, Verdict]] = (), chapter: str = "") -> list[Card]:
+    """Return the card of every claim that stands (of one chapter, if named), with its live and stored verdicts.
+
+    In the order of claims.toml; decisions are corrected for their number within each chapter.
+    """
+    live = recorded()
+    by_claim: dict[str, list[tuple[str, Verdict]]] = {}
+    for kind, verdict in stored:
+        by_claim.setdefault(verdict.claim, []).append((kind, verdict))
+    cards = [
+        card(name, live.get(name), by_claim.get(name, ()))
+        for name, one in claims().items()
+        if not one.withdrawn and chapter in ("", one.chapter)
+    ]
+    return survived(cards)
+
+
+def survived(cards: Sequence[Card], level: float = 0.05) -> list[Card]:
+    """Return the cards with `survives`: whether each decision stands at `level` after Holm's correction by chapter."""
+    decided: dict[str, list[tuple[int, float]]] = {}
+    for place, one in enumerate(cards):
+        shown = one.counts
+        if shown and shown.verdict in DECIDED and not math.isnan(shown.p):
+            decided.setdefault(one.claim.chapter, []).append((place, shown.p))
+    found = list(cards)
+    for part in decided.values():
+        for (place, _), p in zip(part, holm([p for _, p in part]), strict=True):
+            found[place] = replace(cards[place], survives="yes" if p <= level else "no")
+    return found
+
+
+STRIP = 280, 34  # of dots: width and height in pixels
+
+
+def strip(verdict: Verdict, claim: Claim) -> str:
+    """Return a strip of dots as SVG, one a unit of evidence, with interval and threshold; "" where there are none."""
     values = [value for value in verdict.dots.values() if math.isfinite(value)]
-    threshold = claim.at_least if claim.at_least is not None else claim.at_most
-    assert threshold is not None
     if not values:
         return ""
-    low, high = min(*values, threshold), max(*values, threshold)
-    span = (high - low) or 1.0
+    threshold = claim.at_least if claim.at_least is not None else claim.at_most
+    assert threshold is not None
+    ends = [end for end in (verdict.effect.low, verdict.effect.high) if math.isfinite(end)]
+    low, high = min(*values, threshold, *ends), max(*values, threshold, *ends)
+    width, height = STRIP
+    at = {
+        value: round(10 + (width - 20) * (float(value) - low) / ((high - low) or 1.0), 1)
+        for value in (*values, threshold, *ends)
+    }
+    bar = [at[end] for end in ends] if len(ends) == 2 else []
+    return drawn(
+        "strip", [at[value] for value in values], at[threshold], bar, f"{threshold:g}", width, height
+    )
 
-    def x(value: float) -> float:
-        return round(8 + (width - 16) * (value - low) / span, 1)
 
-    return drawn("strip", [x(value) for value in values], x(threshold), width, height)
-
-
-PAGES.globals["dots"] = dots
+PAGES.globals["dots"] = strip
 
 
 def record(verdict: Verdict, chapter: str) -> Path:
@@ -173,28 +222,20 @@ def restored(records: Iterable[Mapping[str, Any]]) -> list[Verdict]:
     return found
 
 
-def ledger(stored: Iterable[tuple[str, Verdict]] = ()) -> list[Card]:
-    """Return the card of every claim that stands, in the order of claims.toml, with its live and stored verdicts."""
-    live = recorded()
-    by_claim: dict[str, list[tuple[str, Verdict]]] = {}
-    for kind, verdict in stored:
-        by_claim.setdefault(verdict.claim, []).append((kind, verdict))
-    return [
-        card(name, live.get(name), by_claim.get(name, ()))
-        for name, one in claims().items()
-        if not one.withdrawn
-    ]
-
-
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger on the page; its plain form is one line a claim: id and the verdict that counts."""
+    """The ledger on the page; its plain form is one line a claim: id and the verdict that counts.
+
+    `repeats` says how often a claim was repeated elsewhere: by id, on how many machines, and on how many of them the
+    verdict was the same.
+    """
 
     cards: tuple[Card, ...]
+    repeats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row a claim: chapter, id, factor, sentence, verdict, kind, effect, p, date, what this machine says."""
+        """One row a claim: where it stands, what it says, the verdict that counts, and what this machine says."""
         rows = []
         for one in self.cards:
             shown = one.counts
@@ -208,12 +249,46 @@ class Ledger:
                     "kind": one.kind,
                     "effect": shown.measured if shown else "",
                     "p": shown.p if shown else math.nan,
-                    "this machine": check(shown, one.live) if shown else "",
+                    "survives Holm": one.survives,
+                    "this machine": check(shown, one.live) if shown and one.kind != "this run" else "",
                     "date": shown.date if shown else "",
                 }
             )
-        frame = pd.DataFrame(rows)
-        return frame.assign(**{"survives Holm": survives(frame)})
+        return pd.DataFrame(rows)
+
+    @property
+    def calibration(self) -> str:
+        """How far verdicts of one run foretell those of another, in words."""
+        frame = self.frame
+        said = frame["this machine"].value_counts()
+        live, wrong = int(said.get("agrees", 0) + said.get("disagrees", 0)), int(said.get("disagrees", 0))
+        pairs = [
+            (one.exploratory.verdict, one.confirmatory.verdict)
+            for one in self.cards
+            if one.exploratory and one.confirmatory and one.exploratory.verdict in DECIDED
+        ]
+        turned = sum(after in DECIDED and after != before for before, after in pairs)
+        lost = sum(after not in DECIDED for _, after in pairs)
+        alone = int((frame["survives Holm"] == "no").sum())
+        said_live = (
+            f"Of {live} claims that this machine's short run decides, the stored run contradicts {wrong}. "
+        )
+        tried = (
+            f"Of {len(pairs)} exploratory decisions that were tried again on fresh seeds, {turned} turned around "
+            f"and {lost} came out undecided. "
+        )
+        last = f"{alone} decisions would not survive a correction for the number of claims in their chapter."
+        return (said_live if live else "") + (tried if pairs else "") + last
+
+    @property
+    def factors(self) -> list[str]:
+        """The factors that the claims are about, in their order."""
+        return list(dict.fromkeys(one.claim.factor for one in self.cards))
+
+    @property
+    def withdrawn(self) -> list[Claim]:
+        """The claims that were withdrawn, with what came out and why they went."""
+        return [one for one in claims().values() if one.withdrawn]
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -222,15 +297,3 @@ class Ledger:
 
     def _repr_html_(self) -> str:
         return drawn("ledger", self)
-
-
-def survives(frame: pd.DataFrame, level: float = 0.05) -> list[str]:
-    """Return for each row whether its decision stands at `level` after Holm's correction within its chapter, in words.
-
-    "" where nothing was decided by an interval.
-    """
-    found = pd.Series("", frame.index)
-    decided = frame["verdict"].isin(["supported", "refuted"]) & frame["p"].notna()
-    for _, part in frame[decided].groupby("chapter"):
-        found[part.index] = np.where(holm(part["p"]) <= level, "yes", "no")
-    return found.tolist()

@@ -88,6 +88,16 @@ class Claim:
         return f"{side} {value:g} {self.unit}".strip()
 
     @property
+    def about(self) -> str:
+        """What the claim is about, such as "median over seeds"."""
+        return "range of what was seen" if self.units == "one run" else f"{self.of} over {self.plural}"
+
+    @property
+    def plural(self) -> str:
+        """What several units of evidence are called."""
+        return "values" if self.units == "one run" else f"{self.units}s"
+
+    @property
     def digest(self) -> str:
         """SHA-256 of everything that was frozen."""
         frozen = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NOT_FROZEN}

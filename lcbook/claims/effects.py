@@ -109,9 +109,11 @@ def effect(of: str, found: Sequence[Any]) -> Effect:
     unknown.
     """
     if about := re.fullmatch(r"distance from (-?[0-9.]+) of the (.+)", of):
-        whole = effect(about[2], found)
+        whole, center = effect(about[2], found), float(about[1])
         return replace(
-            whole, interval=lambda confidence: intervals.distance(whole.interval(confidence), float(about[1]))
+            whole,
+            interval=lambda confidence: intervals.distance(whole.interval(confidence), center),
+            dots={unit: abs(value - center) for unit, value in whole.dots.items()},
         )
     if isinstance(found[0], Effect):
         return _given(found) if len(found) > 1 else found[0]

@@ -13,7 +13,7 @@ from lcbook import runtime, store
 from lcbook.claims.claim import UNITS_NEEDED, Claim, find
 from lcbook.claims.effects import Effect
 from lcbook.stats import intervals
-from lcbook.stats.estimate import Estimate
+from lcbook.stats.estimate import Estimate, wilson
 
 # Verdict -> symbol and colour (readable on white and on black, and apart for colour-blind eyes).
 LOOKS = {
@@ -70,11 +70,21 @@ class Verdict:
         return sum(_claimed(find(self.claim), value, value) for value in self.dots.values())
 
     @property
+    def learned_interval(self) -> str:
+        """Wilson's interval of the share of units that learned, in per cent; "" where nothing can fail."""
+        if not self.learned:
+            return ""
+        low, high = wilson(*self.learned)
+        return f"[{100 * low:.0f} %, {100 * high:.0f} %]"
+
+    @property
     def where(self) -> str:
         """How many units were measured, and on which device, at which scale and when."""
         unit = find(self.claim).units
-        plural = "" if len(self.dots) == 1 else "s"
-        return f"{len(self.dots)} {unit}{plural}, {self.device}, {self.scale} scale, {self.date}"
+        counted = (
+            unit if unit == "one run" else f"{len(self.dots)} {unit}{'' if len(self.dots) == 1 else 's'}"
+        )
+        return f"{counted}, {self.device}, {self.scale} scale, {self.date}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a flat-typed dict that strict JSON can hold; infinite numbers become strings."""
