@@ -1,129 +1,81 @@
 """The command line: list the chapters, run one without Jupyter, print the ledger, time recall, ask a real model.
 
-python -m lcbook chapters | run 01 --scale smoke | claims | bench recall | recall --model hf:PATH --out report
+python -m lcbook chapters | run 01 --scale smoke | confirm 01 | claims | bench recall | recall --model hf:PATH
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
-import linecache
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from types import CodeType
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import matplotlib
-import matplotlib.pyplot as plt
-import pandas as pd
+import torch
 
-from lcbook import claims, page, references, runtime
+from lcbook import claims, confirm, notebooks, page, references, runtime
+from lcbook.claims import Verdict
 from lcbook.evaluation import bench, command
 
-# Cells that need a notebook, or that a reader fills in.
-NOT_RUN = {"colab", "exercise", "solution"}
-
-
-def chapters_folder() -> Path:
-    """Return the folder of notebooks: `chapters` here or beside the package. Raises ValueError if there is none."""
-    for folder in (Path.cwd() / "chapters", Path(__file__).resolve().parent.parent / "chapters"):
-        if folder.is_dir():
-            return folder
-    raise ValueError("There is no folder 'chapters' here; run this in a checkout of the book.")
-
-
-def find_chapter(number: str) -> Path:
-    """Return the notebook whose name begins with `number`. Raises ValueError, listing the chapters, if none does."""
-    notebooks = sorted(chapters_folder().glob("*.ipynb"))
-    found = [path for path in notebooks if path.stem == number or path.stem.startswith(f"{number}_")]
-    if len(found) != 1:
-        names = ", ".join(path.stem for path in notebooks)
-        raise ValueError(f"chapter is {number!r}; allowed are {names} (or the number alone).")
-    return found[0]
-
-
-def _cells(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf8"))["cells"]
-
-
-def title(path: Path) -> str:
-    """Return the first heading of a notebook."""
-    for cell in _cells(path):
-        for line in "".join(cell["source"]).splitlines():
-            if cell["cell_type"] == "markdown" and line.startswith("# "):
-                return line[2:]
-    return path.stem
-
-
-def _compiled(source: str, name: str) -> CodeType:
-    """Return the code of a cell, whose text tracebacks and the digest of a reader's own class then find."""
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    return compile(source, name, "exec")
-
-
-def run_chapter(path: Path) -> None:
-    """Execute the code cells of a notebook in order, as a reader would, with no Jupyter and no screen."""
-    matplotlib.use("agg")
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, cell in enumerate(_cells(path)):
-        if cell["cell_type"] == "code" and not NOT_RUN & set(cell["metadata"].get("tags", [])):
-            exec(_compiled("".join(cell["source"]), f"{path.name} cell {number}"), namespace)
-            plt.close("all")
+FULL = ("full", "gpu")  # scales at which results are written
 
 
 def _chapters(_: argparse.Namespace) -> None:
-    for path in sorted(chapters_folder().glob("*.ipynb")):
-        print(f"{path.stem:24} {title(path)}")
+    for path in sorted(notebooks.folder().glob("*.ipynb")):
+        print(f"{path.stem:24} {notebooks.title(path)}")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    path = find_chapter(arguments.chapter)
+    path = notebooks.find(arguments.chapter)
     if arguments.scale:
         os.environ["LCBOOK_SCALE"] = arguments.scale
     scale = runtime.scale()
     started = time.perf_counter()
-    run_chapter(path)
+    notebooks.run(path)
     session = runtime.session
-    for verdict in session.verdicts:
-        print(f"{verdict!r}: {verdict.measured} ({claims.find(verdict.claim).threshold})")
-    if scale in ("full", "gpu"):
-        stored = [verdict.to_dict() | {"chapter": session.chapter} for verdict in session.verdicts]
+    _print(session.verdicts)
+    if scale in FULL:
+        stored = [verdict.to_dict() for verdict in session.verdicts]
         seconds = time.perf_counter() - started
-        print(f"wrote {references.save_reference(session.chapter, session.tables, stored, seconds)}")
+        print(f"wrote {references.save_reference(session, stored, seconds)}")
 
 
-def replayed_designs(path: Path, tables: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """Return the digests of the tables that a chapter would make at the scale in force; nothing is trained or timed.
+def _print(verdicts: Iterable[Verdict]) -> None:
+    for verdict in verdicts:
+        claim = claims.find(verdict.claim)
+        print(f"{verdict!r}: {verdict.why or f'{verdict.measured} ({claim.threshold})'}")
 
-    `tables` stand in for those that are made. A cell that needs more than a table is left out.
-    """
-    matplotlib.use("agg")
-    runtime.session = runtime.Session(replayed=tables)
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, cell in enumerate(_cells(path)):
-        if cell["cell_type"] == "code" and not (NOT_RUN | {"claim"}) & set(cell["metadata"].get("tags", [])):
-            code = _compiled("".join(cell["source"]), f"{path.name} cell {number}")
-            with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
-                exec(code, namespace)
-    designs, runtime.session = runtime.session.designs, runtime.Session()
-    return designs
+
+def _at_full_scale() -> None:
+    """Let claims be judged at gpu scale where CUDA is there, else at full scale."""
+    os.environ.setdefault("LCBOOK_SCALE", "gpu" if torch.cuda.is_available() else "full")
+    if runtime.scale() not in FULL:
+        raise ValueError(
+            f"LCBOOK_SCALE is {runtime.scale()!r}; allowed to judge claims are {' and '.join(FULL)}."
+        )
+
+
+def _confirm(arguments: argparse.Namespace) -> None:
+    path = notebooks.find(arguments.chapter)
+    _at_full_scale()
+    where, verdicts = confirm.confirm(path)
+    _print(verdicts)
+    print(f"wrote {where}")
 
 
 def _designs(arguments: argparse.Namespace) -> int:
     """Store the digests of a chapter's tables at every scale in its committed runs; 1 if one has none at its own."""
-    path, missing = find_chapter(arguments.chapter), []
-    for run in references.references(path.stem):
+    path, missing = notebooks.find(arguments.chapter), []
+    for run in references.exploratory(path.stem):
         for scale in runtime.SCALES:
             os.environ["LCBOOK_SCALE"] = scale
-            found = replayed_designs(path, run.tables)
-            references.save_designs(path.stem, run.device, scale, found)
+            session, _ = notebooks.replay(path, runtime.Session(replayed=run.tables))
+            references.save_designs(path.stem, run.device, scale, session.designs)
             if scale == run.provenance["scale"]:
-                missing += [f"{run.device}, {scale}: {name}" for name in run.tables if name not in found]
+                missing += [
+                    f"{run.device}, {scale}: {name}" for name in run.tables if name not in session.designs
+                ]
     for line in missing:
         print(f"no design for {line}", file=sys.stderr)
     return 1 if missing else 0
@@ -158,6 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scale", help=f"{', '.join(runtime.SCALES)}; LCBOOK_SCALE or the device decides if not given"
     )
     running.set_defaults(do=_run)
+    confirming = commands.add_parser(
+        "confirm", help="judge a chapter's claims on seeds of their own, at full or gpu scale; resumable"
+    )
+    confirming.add_argument("chapter", help="its number or name, such as 01")
+    confirming.set_defaults(do=_confirm)
     designing = commands.add_parser(
         "designs", help="store in a chapter's committed runs what its tables are made of, without running it"
     )

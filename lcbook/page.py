@@ -106,7 +106,7 @@ def stated(*names: str) -> claims.Statement:
 
 def committed(name: str) -> dict[str, pd.DataFrame]:
     """Return the committed tables of one experiment of the running chapter that are current, by the run's label."""
-    runs = references.references(runtime.session.chapter)
+    runs = references.exploratory(runtime.session.chapter)
     return {run.label: run.tables[name].copy(deep=False) for run in runs if run.is_current(name)}
 
 
@@ -158,14 +158,14 @@ RUN_COLUMNS = [
 
 
 def committed_runs(chapter: str = "") -> Table:
-    """Return the committed runs of a chapter (the running one if not named; "*" for all), one row each.
+    """Return the exploratory runs of a chapter (the running one if not named; "*" for all), one row each.
 
     A row holds machine, scale, seconds of training on one core or GPU, seconds in all (of the last session, where it
     resumed an earlier one), peak memory (MiB), date, version of torch, commit and status: current, or
     stale or damaged, in which case nothing of it is drawn or judged. Where the running chapter has another design for
     some of its tables, these are named as stale and not drawn.
     """
-    runs = references.references(chapter or runtime.session.chapter)
+    runs = references.exploratory(chapter or runtime.session.chapter)
     rows = [{"chapter": run.chapter, "status": _standing(run), **run.provenance} for run in runs]
     frame = pd.DataFrame(rows, columns=RUN_COLUMNS)
     frame = frame.assign(commit=frame["commit"].astype("string").str[:10]).astype(object)

@@ -1,4 +1,6 @@
-"""Committed reference runs: tables and verdicts of a chapter on one device, with their provenance and designs."""
+"""Committed runs of a chapter on one device, exploratory or confirmatory: tables and verdicts, with their provenance
+and designs.
+"""
 
 from __future__ import annotations
 
@@ -107,26 +109,31 @@ def folder() -> Path:
     return package.parent / "results" if in_checkout else package / "_results"
 
 
-def _path(chapter: str, device: str) -> Path:
-    return folder() / device / f"{chapter}.json"
+# Kind of a committed run -> where it lies in its device's folder.
+KINDS = {"exploratory": "", "confirmatory": "confirmatory"}
+
+
+def _path(chapter: str, device: str, kind: str = "exploratory") -> Path:
+    return folder() / device / KINDS[kind] / f"{chapter}.json"
 
 
 def save_reference(
-    chapter: str, tables: dict[str, pd.DataFrame], claims: list[dict[str, Any]], seconds: float
+    session: runtime.Session, claims: list[dict[str, Any]], seconds: float, kind: str = "exploratory"
 ) -> Path:
-    """Write tables and verdicts of a chapter, and the session's designs, under results/<device>/; return the path."""
+    """Write tables and designs of a chapter's session, and verdicts, under results/<device>/; return the path."""
     about = provenance(seconds)
-    about |= {"resumed": runtime.session.resumed, "training_seconds": _training_seconds(tables)}
+    about |= {"resumed": session.resumed, "training_seconds": _training_seconds(session.tables)}
     body = {
         "compute_version": store.COMPUTE_VERSION,
-        "chapter": chapter,
+        "chapter": session.chapter,
         "device": runtime.device_name(),
+        "kind": kind,
         "provenance": about,
-        "designs": {runtime.scale(): runtime.session.designs},
-        "tables": {name: _packed(table) for name, table in tables.items()},
+        "designs": {runtime.scale(): session.designs},
+        "tables": {name: _packed(table) for name, table in session.tables.items()},
         "claims": claims,
     }
-    path = _path(chapter, runtime.device_name())
+    path = _path(session.chapter, runtime.device_name(), kind)
     store.save_json(path, body)
     return path
 
@@ -170,8 +177,19 @@ def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
 
 
 def references(chapter: str) -> list[Reference]:
-    """Return the committed runs of a chapter ("*": of all), one for each device, damaged and stale ones marked."""
-    return [_read(path, _stamp(path)) for path in sorted(folder().glob(f"*/{chapter}.json"))]
+    """Return the committed runs of a chapter ("*": of all), one for each device and kind, damaged and stale ones
+    marked.
+    """
+    return [
+        _read(path, kind, _stamp(path))
+        for kind in KINDS
+        for path in sorted(folder().glob(str(_path(chapter, "*", kind).relative_to(folder()))))
+    ]
+
+
+def exploratory(chapter: str) -> list[Reference]:
+    """Return the exploratory ones of `references`: what a chapter's figures draw."""
+    return [run for run in references(chapter) if run.kind == "exploratory"]
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -184,14 +202,13 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=32)
-def _read(path: Path, stamp: tuple[int, ...]) -> Reference:
+def _read(path: Path, kind: str, stamp: tuple[int, ...]) -> Reference:
     """Read a committed run; once, while the file's stamp is the same."""
-    own = (path.stem, path.parent.name)
+    own = (path.stem, path.relative_to(folder()).parts[0])
     try:
         body = store.load_json(path)
-        if (body["chapter"], body["device"]) != own or not all(
-            isinstance(one, dict) for one in body["claims"]
-        ):
+        said = (body["chapter"], body["device"], body.get("kind", "exploratory"))
+        if said != (*own, kind) or not all(isinstance(one, dict) for one in body["claims"]):
             raise store.DamagedFileError(f"{path} holds another run, or no claims.")
         found = Reference(
             *own,
@@ -200,8 +217,9 @@ def _read(path: Path, stamp: tuple[int, ...]) -> Reference:
             {name: _unpacked(stored) for name, stored in body["tables"].items()},
             tuple(body["claims"]),
             {scale: dict(digests) for scale, digests in body.get("designs", {}).items()},
+            kind,
         )
         str(found.label)  # what the page says of every run
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # unreadable, or of another kind
-        return Reference(*own, "damaged")
+        return Reference(*own, "damaged", kind=kind)

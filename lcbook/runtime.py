@@ -10,7 +10,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +27,26 @@ SCALES = ("smoke", "live", "full", "gpu")
 BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """How a table is made anew: on which seeds, of which arms (None: of all).
+
+    Where an arm has several values of the column `choose` ("": none), one is chosen on seeds of their own beforehand.
+    """
+
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...] | None = None
+    choose: str = ""
+
+
 @dataclass
 class Session:
     """What the running chapter has produced so far: its tables by name and its judged claims.
 
     `designs` holds, for each table, a digest of everything that determined it. `resumed` tells that some runs came
     from the cache, so that the time taken is not the time needed. `replayed` are the tables of a committed run that
-    stand in for new ones. `seeds` are those that take the place of the chapter's (None: its own). `clock` is that of
-    an earlier run, `filed` when this one had each table (seconds).
+    stand in for new ones, all but the `renewed`, which are made. `seeds` are those that take the place of the
+    chapter's (None: its own). `clock` is that of an earlier run, `filed` when this one had each table (seconds).
     """
 
     chapter: str = ""
@@ -43,7 +55,9 @@ class Session:
     designs: dict[str, str] = field(default_factory=dict)
     verdicts: list[Any] = field(default_factory=list)
     resumed: bool = False
-    replayed: dict[str, pd.DataFrame] | None = None
+    replayed: Mapping[str, pd.DataFrame] | None = None
+    renewed: Mapping[str, Renewal] = field(default_factory=dict)
+    making: str = ""
     seeds: tuple[int, ...] | None = None
     clock: progress.Clock | None = None
     filed: dict[str, float] = field(default_factory=dict)
@@ -57,12 +71,25 @@ class Session:
         """Return where the chapter stands when `part` (0 to 1) of the table `name` is done, in words."""
         return self.clock.words(name, part, self.elapsed, cores()) if self.clock else ""
 
+    @contextmanager
+    def made(self, name: str) -> Iterator[None]:
+        """Let nothing be replayed while the table `name` is made; `making` goes on naming it where that fails."""
+        replayed, self.replayed, self.making = self.replayed, None, name
+        yield
+        self.replayed, self.making = replayed, ""
+
     def file(self, name: str, design: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """File the table that `make` gives as `name`, with the digest of what determines it, and return it.
 
-        In a replay the table is the committed one, empty if there is none, and nothing is made.
+        In a replay the table is the committed one, empty if there is none, unless it is renewed.
         """
-        table = make() if self.replayed is None else self.replayed.get(name, pd.DataFrame()).copy()
+        if self.replayed is None:
+            table = make()
+        elif name in self.renewed:
+            with self.made(name):
+                table = make()
+        else:
+            table = self.replayed.get(name, pd.DataFrame()).copy()
         table.attrs["design"] = design
         self.designs[name], self.tables[name], self.filed[name] = design, table, self.elapsed
         return table
@@ -97,6 +124,11 @@ def at(**by_scale: Any) -> Any:
     left = [name for name in SCALES[: here + 1] if name in by_scale]
     right = [name for name in SCALES[here + 1 :] if name in by_scale]
     return by_scale[left[-1] if left else right[0]]
+
+
+def seeds(count: int) -> list[int]:
+    """Return the seeds of `count` runs that differ in nothing else: 0, 1, ..., or those that the session has set."""
+    return list(range(count) if session.seeds is None else session.seeds)
 
 
 def doubling(start: int, stop: int) -> tuple[int, ...]:
@@ -217,8 +249,9 @@ def cache_dir() -> Path:
 def setup(chapter: str) -> None:
     """Begin a chapter: start its clock, forget earlier tables, and print device, scale and the time it will take."""
     global session
-    clock = progress.find(chapter, scale(), cache_dir())
-    session = Session(chapter, replayed=session.replayed, seeds=session.seeds, clock=clock)
+    kept = {name: getattr(session, name) for name in ("replayed", "renewed", "seeds")}
+    clock = session.clock if session.renewed else progress.find(chapter, scale(), cache_dir())
+    session = Session(chapter, **kept, clock=clock)
     torch.set_num_threads(cores())
     torch.set_float32_matmul_precision("highest")
     budget = BUDGET_SECONDS[scale()]

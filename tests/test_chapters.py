@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import lcbook as lc
-from lcbook import claims, cli, references, runtime, store
+from lcbook import claims, notebooks, references, runtime, store
 from lcbook.stats.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,9 +211,9 @@ def test_runs_at_smoke_scale(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     """In this process, exercises and solutions included; `make test` runs each in a kernel at live scale too."""
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path))
     monkeypatch.setattr(runtime, "session", runtime.Session())
-    monkeypatch.setattr(cli, "NOT_RUN", {"colab"})
+    monkeypatch.setattr(notebooks, "NOT_RUN", {"colab"})
     with matplotlib.rc_context():
-        cli.run_chapter(path)
+        notebooks.run(path)
     assert runtime.session.chapter == path.stem
     solutions = "".join(cell.source for cell in code_cells(path) if "solution" in tags(cell))
     said = capsys.readouterr().out

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lcbook import cli, page, references, runtime
+from lcbook import cli, notebooks, page, references, runtime
 from lcbook.evaluation import bench
 from lcbook.experiments import run as run_module
 from tests.processes import plain
@@ -88,15 +88,15 @@ def test_chapters_are_listed_by_their_first_heading(capsys):
 
 def test_a_chapter_is_found_by_its_number_or_its_name(book):
     for name in ("07", "07_tiny"):
-        assert cli.find_chapter(name) == book / "chapters" / "07_tiny.ipynb"
-    assert cli.find_chapter("intro").stem == "intro"
+        assert notebooks.find(name) == book / "chapters" / "07_tiny.ipynb"
+    assert notebooks.find("intro").stem == "intro"
 
 
 def test_outside_a_book_the_chapters_beside_the_package_are_taken(monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert cli.chapters_folder() == ROOT / "chapters"
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "empty" / "lcbook" / "cli.py"))
+    assert notebooks.folder() == ROOT / "chapters"
+    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "empty" / "lcbook" / "notebooks.py"))
     assert cli.main(["chapters"]) == 2
 
 
@@ -110,7 +110,7 @@ def test_outside_a_book_the_chapters_beside_the_package_are_taken(monkeypatch, t
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(capsys, monkeypatch, words, sentence):
-    monkeypatch.setattr(cli, "run_chapter", lambda path: pytest.fail("nothing may run"))
+    monkeypatch.setattr(notebooks, "run", lambda path: pytest.fail("nothing may run"))
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert (out, err.splitlines()) == ("", [sentence])
@@ -164,7 +164,8 @@ def test_a_committed_table_turns_stale_when_the_chapters_spec_changes(book, caps
 
     def stale() -> list[str]:
         """The stale tables once the chapter has run, with the committed tables in place of new ones."""
-        runtime.session = runtime.Session("07_tiny", designs=cli.replayed_designs(path, run.tables))
+        replayed, _ = notebooks.replay(path, runtime.Session(replayed=run.tables))
+        runtime.session = runtime.Session("07_tiny", designs=replayed.designs)
         return run.stale_tables()
 
     assert stale() == []
@@ -215,7 +216,7 @@ def test_an_interrupted_run_says_that_the_same_command_goes_on(monkeypatch, caps
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_chapter", interrupted)
+    monkeypatch.setattr(notebooks, "run", interrupted)
     assert cli.main(["run", "07"]) == 130
     assert capsys.readouterr().err == "interrupted; the same command goes on\n"
 
@@ -236,7 +237,7 @@ def test_a_class_of_a_cell_has_a_source(book):
     cell = "class Own:\n    def add(self): return 1\nfrom lcbook.store import source\nprint(source(Own))"
     notebook(book / "chapters" / "07_tiny.ipynb", [("markdown", [], "# T"), ("code", [], cell)])
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        cli.run_chapter(book / "chapters" / "07_tiny.ipynb")
+        notebooks.run(book / "chapters" / "07_tiny.ipynb")
     assert said.getvalue() == "class Own:\n    def add(self): return 1\n"
 
 

@@ -18,9 +18,7 @@ NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 COLAB_PACKAGES = (
     "torch numpy pandas matplotlib seaborn scipy transformers ipywidgets ipykernel nbclient".split()
 )
-RUN_ALL = (
-    "import sys, pathlib, lcbook.cli\nfor name in sys.argv[1:]: lcbook.cli.run_chapter(pathlib.Path(name))"
-)
+RUN_ALL = "import sys, pathlib, lcbook.notebooks\nfor name in sys.argv[1:]: lcbook.notebooks.run(pathlib.Path(name))"
 
 
 def pip(place: Path, *arguments: object) -> str:

@@ -105,9 +105,8 @@ def test_a_statistic_is_bootstrapped():
 
 
 def committed(chapter: Path, verdict: claims.Verdict, device: str = "cpu", **tables: pd.DataFrame) -> Path:
-    path = references.save_reference(
-        "09_chapter", tables, [verdict.to_dict() | {"chapter": "09_chapter"}], 7.0
-    )
+    session = runtime.Session("09_chapter", tables=tables, designs=runtime.session.designs)
+    path = references.save_reference(session, [verdict.to_dict()], 7.0)
     place = chapter / "results" / device / path.name
     place.parent.mkdir(exist_ok=True)
     return path.rename(place)
@@ -185,7 +184,7 @@ def test_committed_runs_are_listed_with_their_state(chapter):
     path = committed(chapter, verdict, device="big-gpu", recall=TABLE)
     path.write_bytes(path.read_bytes()[:-9])
     committed(chapter, verdict, recall=TABLE)
-    references.save_reference("10_other", {}, [], 1.0)
+    references.save_reference(runtime.Session("10_other"), [], 1.0)
     frame = page.committed_runs().frame
     assert frame["status"].tolist() == ["damaged", "current"]
     assert frame["seconds"].tolist()[1] == 7.0

@@ -31,6 +31,11 @@ TABLE = pd.DataFrame(
 )
 
 
+def save(chapter: str, tables: dict[str, pd.DataFrame], claims=(), seconds: float = 1.0) -> Path:
+    session = runtime.Session(chapter, tables=tables, designs=runtime.session.designs)
+    return references.save_reference(session, list(claims), seconds)
+
+
 @pytest.fixture
 def committed(monkeypatch, tmp_path):
     monkeypatch.setattr(references, "folder", lambda: tmp_path)
@@ -40,7 +45,7 @@ def committed(monkeypatch, tmp_path):
 def test_a_committed_run_comes_back_as_it_was(committed):
     one_row, none = TABLE[:1], TABLE[:0]
     claims = [{"claim": {"id": "P1"}, "verdict": "supported"}]
-    path = references.save_reference("01_x", {"recall": TABLE, "one": one_row, "none": none}, claims, 12.34)
+    path = save("01_x", {"recall": TABLE, "one": one_row, "none": none}, claims, 12.34)
     assert path == committed / "cpu" / "01_x.json"
     (found,) = references.references("01_x")
     assert (found.chapter, found.device, found.status) == ("01_x", "cpu", "current")
@@ -56,7 +61,7 @@ def test_a_committed_run_comes_back_as_it_was(committed):
 
 def test_a_filtered_table_is_counted_anew(committed):
     part = TABLE[TABLE["length"] > 64]
-    references.save_reference("01_x", {"recall": part}, [], 1.0)
+    save("01_x", {"recall": part})
     pd.testing.assert_frame_equal(
         references.references("01_x")[0].tables["recall"], part.reset_index(drop=True)
     )
@@ -64,7 +69,7 @@ def test_a_filtered_table_is_counted_anew(committed):
 
 def test_provenance_says_where_and_when(committed, monkeypatch):
     monkeypatch.setenv("LCBOOK_SCALE", "full")
-    references.save_reference("01_x", {}, [], 12.34)
+    save("01_x", {}, seconds=12.34)
     (found,) = references.references("01_x")
     said = found.provenance
     assert said.keys() == {
@@ -85,7 +90,7 @@ def test_provenance_needs_neither_git_nor_a_checkout(monkeypatch):
 
 
 def test_another_version_is_stale_and_its_tables_still_there(committed, monkeypatch):
-    references.save_reference("01_x", {"recall": TABLE}, [], 1.0)
+    save("01_x", {"recall": TABLE})
     monkeypatch.setattr(store, "COMPUTE_VERSION", store.COMPUTE_VERSION + 1)
     (stale,) = references.references("01_x")
     assert stale.status == "stale"
@@ -104,7 +109,7 @@ def test_another_version_is_stale_and_its_tables_still_there(committed, monkeypa
     ids=str,
 )  # fmt: skip
 def test_damage_of_any_kind_is_marked_and_hides_no_other_run(committed, change):
-    path = references.save_reference("01_x", {"recall": TABLE}, [{"verdict": "supported"}], 1.0)
+    path = save("01_x", {"recall": TABLE}, [{"verdict": "supported"}])
     whole, other = path.read_bytes(), committed / "other" / "01_x.json"
     body = load_json(path) | {"device": "other"}
     if isinstance(change, dict):
@@ -124,7 +129,7 @@ def test_damage_of_any_kind_is_marked_and_hides_no_other_run(committed, change):
 
 
 def test_a_run_copied_over_another_is_damaged(committed):
-    path = references.save_reference("02_y", {"recall": TABLE}, [], 1.0)
+    path = save("02_y", {"recall": TABLE})
     path.rename(path.with_name("01_x.json"))
     assert [run.status for run in references.references("*")] == ["damaged"]
 
@@ -134,7 +139,7 @@ def test_a_table_is_current_while_its_design_is_the_sessions(committed, monkeypa
     monkeypatch.setattr(runtime, "session", session)
     monkeypatch.setenv("LCBOOK_SCALE", "full")
     tables = {"recall": TABLE, "n50": TABLE, "new": TABLE}
-    path = references.save_reference("01_x", tables, [], 1.0)
+    path = save("01_x", tables)
     before = load_json(path)
     assert before["designs"] == {"full": {"recall": "a", "n50": "b"}}
 

@@ -28,6 +28,20 @@ from lcbook.tasks.recall import Task
 CHECKPOINT_SECONDS = 30.0  # a training that takes longer leaves a checkpoint this often
 
 
+CHOOSING = tuple(range(90, 100))  # seeds on which a learning rate is chosen where claims are judged on others
+
+
+def _ranked(frame: pd.DataFrame, choose: str) -> pd.DataFrame:
+    """Return arm and value of `choose`, the best value of each arm first, by the criterion of `best`."""
+    seeds = frame.groupby(["arm", choose, "seed"])[
+        ["solved", "updates_to_gate", "updates", "in_distribution"]
+    ].first()
+    seeds["taken"] = seeds["updates_to_gate"].fillna(seeds["updates"])
+    ranked = seeds.groupby(["arm", choose])[["solved", "taken", "in_distribution"]].mean()
+    ranked = ranked.sort_values(list(ranked.columns), ascending=[False, True, False]).reset_index()
+    return ranked.drop_duplicates("arm")[["arm", choose]]
+
+
 def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.DataFrame:
     """Return the rows of each arm's best value of `choose`, judged in distribution alone, and file them as `name`.
 
@@ -37,13 +51,7 @@ def best(frame: pd.DataFrame, *, name: str, choose: str = "train.lr") -> pd.Data
     """
     if choose not in frame.columns:
         raise ValueError(f"choose is {choose!r}; allowed is a column of the frame, such as 'train.lr'.")
-    seeds = frame.groupby(["arm", choose, "seed"])[
-        ["solved", "updates_to_gate", "updates", "in_distribution"]
-    ].first()
-    seeds["taken"] = seeds["updates_to_gate"].fillna(seeds["updates"])
-    ranked = seeds.groupby(["arm", choose])[["solved", "taken", "in_distribution"]].mean()
-    ranked = ranked.sort_values(list(ranked.columns), ascending=[False, True, False]).reset_index()
-    kept = frame.merge(ranked.drop_duplicates("arm")[["arm", choose]], on=["arm", choose])
+    kept = frame.merge(_ranked(frame, choose), on=["arm", choose])
     design = digest("best", frame.attrs.get("design"), choose)
     return runtime.session.file(name, design, lambda: kept)
 
@@ -122,7 +130,10 @@ def _rows_path(run: Run, probes: Sequence[Probe]) -> Path:
 
 
 def measure(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
-    """Train `run` and measure it with every probe; return tidy rows, from the cache if they are there and whole."""
+    """Train `run` and measure it with every probe; return tidy rows, from the cache if they are there and whole.
+
+    Without a probe there is one row, of the training alone.
+    """
     return cached_rows(_rows_path(run, probes), lambda: _measured(run, probes))
 
 
@@ -141,7 +152,7 @@ def _measured(run: Run, probes: Sequence[Probe]) -> list[dict[str, Any]]:
         "seconds": trained.seconds,
         "seconds_to_gate": math.nan if trained.seconds_to_gate is None else trained.seconds_to_gate,
     }
-    rows = []
+    rows = [] if probes else [about]
     for probe in probes:
         probed = changed(model, probe.changes, task=probe.measure.asked(run.spec), seed=run.seed)
         found = probe.measure.rows(probed, run.spec, seed=run.seed, before=model)
@@ -191,10 +202,47 @@ def run(
     for one in runs:
         _require_reach(one, probes)
 
-    def frame() -> pd.DataFrame:
-        runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)
-        tables = runtime.over(partial(measure, probes=probes), runs, name=name, workers=workers)
-        rows = [{k: math.nan if v is None else v for k, v in row.items()} for rows in tables for row in rows]
-        return pd.DataFrame(rows)
+    renewal = runtime.session.renewed.get(name)
+    if renewal:
+        with runtime.session.made(name):
+            runs = _renewed(runs, renewal, name=name, workers=workers)
+    return runtime.session.file(
+        name, digest("table", runs, probes), lambda: _frame(runs, probes, name=name, workers=workers)
+    )
 
-    return runtime.session.file(name, digest("table", runs, probes), frame)
+
+def _frame(runs: Sequence[Run], probes: Sequence[Probe], *, name: str, workers: int | None) -> pd.DataFrame:
+    runtime.session.resumed |= any(_rows_path(one, probes).exists() for one in runs)
+    tables = runtime.over(partial(measure, probes=probes), runs, name=name, workers=workers)
+    rows = [{k: math.nan if v is None else v for k, v in row.items()} for rows in tables for row in rows]
+    return pd.DataFrame(rows)
+
+
+def _renewed(runs: Sequence[Run], renewal: runtime.Renewal, *, name: str, workers: int | None) -> list[Run]:
+    """Return the runs of a table that is made anew: its arms that count, each spec with the seeds of the renewal."""
+    counted = [one for one in runs if renewal.arms is None or one.arm in renewal.arms]
+    kept = list({digest(one.arm, one.spec): one for one in counted}.values())
+    if not kept:
+        raise ValueError(f"arms is {renewal.arms}; allowed are those of the table {name!r}.")
+    if renewal.choose:
+        kept = _chosen(kept, renewal.choose, name=f"{name}, choice", workers=workers)
+    return [dataclasses.replace(one, seed=seed) for one in kept for seed in renewal.seeds]
+
+
+def _chosen(runs: Sequence[Run], choose: str, *, name: str, workers: int | None) -> list[Run]:
+    """Return of each arm the runs of one value of `choose`: of several, the best on the seeds CHOOSING.
+
+    These trainings are filed as `name`.
+    """
+    values = [columns(one.spec)[choose] for one in runs]
+    tried = (
+        pd.DataFrame({"arm": [one.arm for one in runs], "value": values}).groupby("arm")["value"].nunique()
+    )
+    trials = [dataclasses.replace(one, seed=s) for one in runs if tried[one.arm] > 1 for s in CHOOSING]
+    if not trials:
+        return list(runs)
+    frame = runtime.session.file(
+        name, digest("choice", trials, choose), lambda: _frame(trials, (), name=name, workers=workers)
+    )
+    best_of = dict(_ranked(frame, choose).itertuples(index=False))
+    return [one for one, value in zip(runs, values, strict=True) if best_of.get(one.arm, value) == value]

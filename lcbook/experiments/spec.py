@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lcbook import runtime
 from lcbook.attention.own import METHODS, is_own
 from lcbook.experiments.train import TrainSpec
 from lcbook.formats import label
@@ -64,10 +65,10 @@ def grid(
     """Return the runs of all combinations of `axes` (dotted field -> values, or label -> value) and seeds.
 
     The values of `axes` name the arm; those of `sweep` (a learning rate, say) are tried within each arm, for
-    `best` to choose from. `seeds` is a count, or the seeds themselves. Raises ValueError for an unknown field, an
-    empty axis, no seed, a seed given twice, or two arms of one name.
+    `best` to choose from. `seeds` is a count (of `runtime.seeds`), or the seeds themselves. Raises ValueError for an
+    unknown field, an empty axis, no seed, a seed given twice, or two arms of one name.
     """
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    chosen = runtime.seeds(seeds) if isinstance(seeds, int) else list(seeds)
     swept = sweep or {}
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"seeds is {chosen}; allowed is each seed once.")

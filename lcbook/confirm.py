@@ -1,0 +1,123 @@
+"""Claims on seeds of their own: the tables that this takes are made anew, all others stand as they are committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from lcbook import claims, notebooks, progress, references, runtime
+from lcbook.claims import Claim, Verdict
+from lcbook.claims.claim import seeds_of
+from lcbook.experiments.run import CHOOSING
+
+OnSeeds = Sequence[tuple[Claim, tuple[int, ...]]]  # claims, each with the seeds that it is judged on
+
+
+def confirm(path: Path) -> tuple[Path, list[Verdict]]:
+    """Judge every claim of a chapter's notebook on the seeds that confirm it; return where that was written, and them.
+
+    Raises ValueError for a chapter without claims or a committed run, and as `anew`.
+    """
+    standing = [claims.find(name) for name, one in claims.claims().items() if one.chapter == path.stem]
+    judged = [(one, seeds_of(one.confirmed_by)) for one in standing if not one.withdrawn]
+    if not judged:
+        raise ValueError(f"chapter is {path.stem!r}; allowed is one with claims.")
+    started = time.perf_counter()
+    session = anew(path, judged)
+    verdicts = [
+        claims.judge(one, session.tables, designs=session.designs, seeds=seeds) for one, seeds in judged
+    ]
+    stored = [verdict.to_dict() for verdict in verdicts]
+    seconds = time.perf_counter() - started
+    return references.save_reference(session, stored, seconds, "confirmatory"), verdicts
+
+
+def anew(path: Path, judged: OnSeeds) -> runtime.Session:
+    """Make the tables that claims of one chapter name anew, on their seeds, and return the session that holds them.
+
+    The time that it will take is printed first, as far as the committed run of the chapter tells. Raises ValueError
+    where there is no such run, and for a table that no cell of the notebook makes.
+    """
+    stored = _committed(path.stem)
+    renewed = renewals(judged)
+    clock = forecast(stored, renewed)
+    hours = clock.total / 3600
+    print(f"{path.stem}: {len(renewed)} tables, about {hours:.1f} hours of training on one core", flush=True)
+    seeds = max((one.seeds for one in renewed.values()), key=len)
+    session, left_out = notebooks.replay(
+        path, runtime.Session(replayed=stored, renewed=renewed, seeds=seeds, clock=clock)
+    )
+    missing = [name for name in renewed if name not in session.tables]
+    if missing:
+        raise ValueError(f"no cell of {path.name} made {missing}; left out were {'; '.join(left_out)}.")
+    kept = [name for name in session.tables if name.removesuffix(", choice") in renewed]
+    return replace(
+        session,
+        tables={name: session.tables[name] for name in kept},
+        designs={name: session.designs[name] for name in kept},
+    )
+
+
+def _committed(chapter: str) -> dict[str, pd.DataFrame]:
+    runs = [run for run in references.exploratory(chapter) if run.status == "current"]
+    runs.sort(key=lambda run: run.device != runtime.device_name())
+    if not runs:
+        raise ValueError(f"{chapter} has no committed run; allowed is a chapter after make reference.")
+    return runs[0].tables
+
+
+def renewals(judged: OnSeeds) -> dict[str, runtime.Renewal]:
+    """Return how each table that claims name is made anew: for the arms that they name alone, if all name some.
+
+    A value is chosen beforehand where all of a table's claims say so. Raises ValueError where they are judged on
+    different seeds.
+    """
+    found: dict[str, runtime.Renewal] = {}
+    for name in dict.fromkeys(table for one, _ in judged for table in one.tables):
+        named = [(one, seeds) for one, seeds in judged if name in one.tables]
+        (choose, *other), (seeds, *more) = ({one.choose for one, _ in named}, {seeds for _, seeds in named})
+        if more:
+            raise ValueError(f"table {name!r} is judged on different seeds; allowed is one choice of them.")
+        found[name] = runtime.Renewal(seeds, _arms(one for one, _ in named), "" if other else choose)
+    return found
+
+
+def _arms(judged: Iterable[Claim]) -> tuple[str, ...] | None:
+    found: list[str] = []
+    for one in judged:
+        for where in (one.where, *(need.get("where", {}) for need in one.requires)):
+            arms = where.get("arm")
+            if not isinstance(arms, str | list):
+                return None
+            found += [arms] if isinstance(arms, str) else arms
+    return tuple(dict.fromkeys(found))
+
+
+def forecast(stored: Mapping[str, pd.DataFrame], renewed: Mapping[str, runtime.Renewal]) -> progress.Clock:
+    """Return when each table is likely to be trained on one core, in seconds, from the times in the committed ones.
+
+    A model that an earlier table holds takes no time again; what was not trained, none at all.
+    """
+    at, taken = {}, 0.0
+    known = pd.DataFrame({"seed": [], "seconds": []})
+    for name, table in stored.items():
+        if name not in renewed or not {"updates", "seconds", "seed"} <= set(table.columns):
+            continue
+        renewal = renewed[name]
+        keys = ["arm", *([renewal.choose] if renewal.choose else [])]
+        models = table.drop_duplicates([*keys, "seed", "seconds"])
+        new = models.merge(known, on=["seed", "seconds"], how="left", indicator=True)
+        known = pd.concat([known, models[["seed", "seconds"]]])
+        new = new[new["_merge"] == "left_only"]
+        if renewal.arms is not None:
+            new = new[new["arm"].isin(renewal.arms)]
+        each = new.groupby(keys)["seconds"].mean().groupby("arm").agg(["sum", "mean", "size"])
+        taken += len(CHOOSING) * float(each.loc[each["size"] > 1, "sum"].sum())
+        at[f"{name}, choice"] = taken
+        taken += len(renewal.seeds) * float(each["mean"].sum())
+        at[name] = taken
+    return progress.Clock(at, max(taken, 1.0), progress.pace(), 1)
