@@ -5,9 +5,6 @@ from lcbook.stats._cells import (
     bend,
     crossings,
     geometric_ratio,
-    growth,
-    largest_mean,
-    lost_without,
     matching,
     recalls,
     selection_miss,
@@ -37,7 +34,7 @@ from lcbook.stats.bootstrap import (
 
 __all__ = [
     "Estimate", "Number", "Values", "bend", "bootstrap", "capped_n50", "clustered", "crossings",
-    "difference_of_shares", "effective", "geometric_ratio", "growth", "holm", "largest_mean", "lost_without",
+    "difference_of_shares", "effective", "geometric_ratio", "holm",
     "matching", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table", "p_solve", "rankings", "recall",
     "recalls", "resampled_interval", "sample_size", "selection_miss", "slope", "survival", "tables", "tilt",
     "timings", "tost", "used_reach", "variance", "wilson",

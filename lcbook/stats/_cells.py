@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.bootstrap import _require, _table, slope
+from lcbook.stats.bootstrap import _require, _table
 from lcbook.stats.estimate import require_columns
 from lcbook.stats.n50 import n50_point
 
@@ -59,24 +59,6 @@ def bend(frame: pd.DataFrame, **where: Any) -> float:
     return float(found[[0, -1]].mean() - found[[4, 5]].mean()) if len(found) == 10 else math.nan
 
 
-def lost_without(frame: pd.DataFrame) -> float:
-    """Return the recall lost without the head that is missed most, in points, in the layer where that is less.
-
-    The mean over seeds. A row holds the recall of a model without one head, `ablate.layer` naming its layer, or, where
-    that is NaN, of the whole model. Raises ValueError for missing columns or no rows.
-    """
-    require_columns(frame, ["ablate.layer", "seed", "correct", "total"])
-    layer, correct, total = (frame[name].to_numpy(float) for name in ("ablate.layer", "correct", "total"))
-    seeds, seed = np.unique(frame["seed"].to_numpy(), return_inverse=True)
-    recall, silent = 100 * correct / total, np.isfinite(layer)
-    layers, at = np.unique(layer[silent], return_inverse=True)
-    least = np.full((len(seeds), len(layers)), math.inf)
-    np.minimum.at(least, (seed[silent], at), recall[silent])
-    whole = np.full(len(seeds), math.nan)
-    whole[seed[~silent]] = recall[~silent]
-    return float((whole - least.max(1)).mean())
-
-
 def _means(
     frame: pd.DataFrame, value: str, by: Sequence[str], logs: bool
 ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -90,29 +72,6 @@ def _means(
     rows = np.bincount(cell, minlength=math.prod(shape))
     means = np.divide(sums, rows, out=np.full(len(sums), math.nan), where=rows > 0)
     return list(levels), means.reshape(shape)
-
-
-def largest_mean(frame: pd.DataFrame, value: str, by: Sequence[str]) -> float:
-    """Return the mean of a column in that cell of the columns `by` where it is largest.
-
-    Raises ValueError for missing columns or no rows.
-    """
-    return float(np.nanmax(_means(frame, value, by, logs=False)[1]))
-
-
-def growth(frame: pd.DataFrame, y: str, x: str, by: str) -> dict[Any, float]:
-    """Return for each value of `by` the exponent a of y ~ x^a: the slope of the mean log y at each x on log x.
-
-    NaN for fewer than two x. Raises ValueError for missing columns or no rows.
-    """
-    (names, at), means = _means(frame, y, [by, x], logs=True)
-    logs = np.log2(at.astype(float))
-
-    def exponent(one: np.ndarray) -> float:
-        there = np.isfinite(one)
-        return slope(logs[there], one[there]) if there.sum() > 1 else math.nan
-
-    return {name: exponent(one) for name, one in zip(names, means, strict=True)}
 
 
 def geometric_ratio(frame: pd.DataFrame, value: str, over: Mapping[str, tuple[Any, Any]], by: str) -> float:

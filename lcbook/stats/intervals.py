@@ -235,7 +235,7 @@ def _log(x: float) -> float:
 
 
 def largest(
-    samples: Mapping[Any, Sample], of: Callable[..., Estimate] = mean, confidence: Number = 0.95
+    samples: Mapping[Any, Any], of: Callable[..., Estimate] = mean, confidence: Number = 0.95
 ) -> Estimate:
     """Return the largest of several effects, each judged by itself: that of the greatest maximum would be too large.
 
@@ -254,7 +254,7 @@ def largest(
 
 
 def smallest(
-    samples: Mapping[Any, Sample], of: Callable[..., Estimate] = mean, confidence: Number = 0.95
+    samples: Mapping[Any, Any], of: Callable[..., Estimate] = mean, confidence: Number = 0.95
 ) -> Estimate:
     """Return the smallest of several effects, by the rule of `largest`."""
     if not samples:

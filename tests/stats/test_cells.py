@@ -39,13 +39,6 @@ def held(exponent: float = 2.0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["rule", "state", "seed", "k50"])
 
 
-def test_growth_is_the_exponent():
-    found = stats.growth(held(), "k50", "state", "rule")
-    assert found == pytest.approx({"delta": 2, "additive": 1})
-    one = held().query("state == 4")
-    assert math.isnan(stats.growth(one, "k50", "state", "rule")["delta"])
-
-
 def test_geometric_ratio_worked_by_hand():
     over = {"rule": ("delta", "additive")}
     assert stats.geometric_ratio(held(1.0), "k50", over, "state") == pytest.approx(3)
@@ -53,25 +46,6 @@ def test_geometric_ratio_worked_by_hand():
     only = held(2.0).query("not (rule == 'additive' and state == 16)")
     assert stats.geometric_ratio(only, "k50", over, "state") == pytest.approx(math.sqrt(12 * 24))
     assert math.isnan(stats.geometric_ratio(held(), "k50", {"rule": ("delta", "gated")}, "state"))
-
-
-def test_largest_mean_worked_by_hand():
-    assert stats.largest_mean(held(1.0), "k50", ["rule", "state"]) == 3 * 16 * 2.5
-
-
-def test_lost_without_worked_by_hand():
-    def seed(number: int, whole: int, first: list[int], second: list[int]) -> pd.DataFrame:
-        layers = [math.nan, *[0] * len(first), *[1] * len(second)]
-        return pd.DataFrame({"ablate.layer": layers, "correct": [whole, *first, *second]}).assign(
-            seed=number, total=100
-        )
-
-    # 90 less 40 in the first layer, less 10 in the second: the smaller loss is 50. Then 100 less 80: 20.
-    frame = pd.concat([seed(3, 90, [40, 85], [10, 88]), seed(5, 100, [80, 99], [30, 97])])
-    assert stats.lost_without(frame) == pytest.approx(35)
-    assert stats.lost_without(frame.sample(frac=1, random_state=0)) == pytest.approx(35)
-    with pytest.raises(ValueError, match="lacks the columns"):
-        stats.lost_without(frame.drop(columns="ablate.layer"))
 
 
 def test_used_reach_ends_at_the_first_gap_that_is_lost():
