@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.intervals import Arm, Sample
+from lcbook.stats.intervals import Arm, Sample, sample
+from lcbook.stats.n50 import n50_point
 
 TESTS = {"at_least": operator.ge, "at_most": operator.le, "above": operator.gt, "below": operator.lt}
 ENDS = {"smallest": "min", "largest": "max"}
@@ -87,6 +88,25 @@ def recall(rows: pd.DataFrame, unit: str = "seed") -> pd.Series:
     if sums.empty:
         raise NoRowsError("nothing was asked")
     return sums["correct"] / sums["total"]
+
+
+def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:
+    """Return n50 of each seed in units of column `per` (tokens if none), its gaps pooled; one arm.
+
+    Where recall stays above, or below, one half at every tested length the value is that end, a limit of the sample.
+    """
+    arms = rows["arm"].unique()
+    if len(arms) != 1:
+        raise ValueError(f"rows hold the arms {list(arms)}; allowed is one.")
+    table = rows.groupby(["seed", x])[["correct", "total"]].sum().unstack()
+    lengths = table["total"].columns.to_numpy(float)
+    chance = rows.groupby(x)["chance"].mean().to_numpy(float)
+    found = n50_point(
+        lengths, table["correct"].to_numpy(float), table["total"].to_numpy(float), chance=chance
+    )
+    size = float(rows[per].iloc[0]) if per else 1.0
+    ends = lengths[0] / size, lengths[-1] / size
+    return sample(np.clip(np.asarray(found) / size, *ends), table.index.tolist(), limits=ends)
 
 
 def contrast(

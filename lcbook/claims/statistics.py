@@ -45,28 +45,9 @@ def contrasts(
     return {name: contrast(rows, terms=terms, **settings) for name, terms in each.items()}
 
 
-def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:
-    """Return n50 of each seed in units of column `per` (tokens if none), its gaps pooled; one arm.
-
-    Where recall stays above, or below, one half at every tested length the value is that end, a limit of the sample.
-    """
-    arms = rows["arm"].unique()
-    if len(arms) != 1:
-        raise ValueError(f"rows hold the arms {list(arms)}; allowed is one.")
-    table = rows.groupby(["seed", x])[["correct", "total"]].sum().unstack()
-    lengths = table["total"].columns.to_numpy(float)
-    chance = rows.groupby(x)["chance"].mean().to_numpy(float)
-    found = n50_point(
-        lengths, table["correct"].to_numpy(float), table["total"].to_numpy(float), chance=chance
-    )
-    size = float(rows[per].iloc[0]) if per else 1.0
-    ends = lengths[0] / size, lengths[-1] / size
-    return sample(np.clip(np.asarray(found) / size, *ends), table.index.tolist(), limits=ends)
-
-
 def n50s(rows: pd.DataFrame, *, arms: Sequence[str], per: str = "") -> dict[str, Sample]:
-    """Return n50 of each seed of several arms, in their order; as `n50`."""
-    return {arm: n50(of.select(rows, {"arm": arm}), per=per) for arm in arms}
+    """Return n50 of each seed of several arms, in their order; as `rows.n50`."""
+    return {arm: of.n50(of.select(rows, {"arm": arm}), per=per) for arm in arms}
 
 
 def power_law(rows: pd.DataFrame, *, x: str, by: str, rising: bool = False, inverse: bool = False) -> Sample:
@@ -89,7 +70,7 @@ def power_law(rows: pd.DataFrame, *, x: str, by: str, rising: bool = False, inve
 
 
 NAMED: dict[str, Callable[..., Any]] = {
-    **{one.__name__: one for one in (contrast, contrasts, n50, n50s, power_law)},
+    **{one.__name__: one for one in (contrast, contrasts, of.n50, n50s, power_law)},
     **costs.NAMED,
     **states.NAMED,
     **training.NAMED,

@@ -16,13 +16,11 @@ from lcbook.stats.bootstrap import (
     Number,
     Values,
     bootstrap,
-    capped_n50,
     difference_of_shares,
     holm,
     median_n50,
     n50,
     n50_point,
-    n50_ratio,
     n50_table,
     p_solve,
     recall,
@@ -33,9 +31,9 @@ from lcbook.stats.bootstrap import (
 )
 
 __all__ = [
-    "Estimate", "Number", "Values", "bend", "bootstrap", "capped_n50", "clustered", "crossings",
-    "difference_of_shares", "effective", "geometric_ratio", "holm",
-    "matching", "median_n50", "n50", "n50_point", "n50_ratio", "n50_table", "p_solve", "rankings", "recall",
+    "Estimate", "Number", "Values", "bend", "bootstrap", "clustered", "crossings", "difference_of_shares",
+    "effective", "geometric_ratio", "holm", "matching", "median_n50", "n50", "n50_point", "n50_table", "p_solve",
+    "rankings", "recall",
     "recalls", "resampled_interval", "sample_size", "selection_miss", "slope", "survival", "tables", "tilt",
     "timings", "tost", "used_reach", "variance", "wilson",
 ]  # fmt: skip
