@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.intervals import Arm, Sample, sample
-from lcbook.stats.n50 import n50_point
+from lcbook.stats.intervals import Arm, Sample
+from lcbook.stats.n50 import n50_ends, n50_point
 
 TESTS = {"at_least": operator.ge, "at_most": operator.le, "above": operator.gt, "below": operator.lt}
 ENDS = {"smallest": "min", "largest": "max"}
@@ -93,7 +93,9 @@ def recall(rows: pd.DataFrame, unit: str = "seed") -> pd.Series:
 def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:
     """Return n50 of each seed in units of column `per` (tokens if none), its gaps pooled; one arm.
 
-    Where recall stays above, or below, one half at every tested length the value is that end, a limit of the sample.
+    Where recall stays above, or below, one half at every tested length the value is that end, a limit of the sample;
+    the ends of each value are those that the gap between two tested lengths leaves. Raises NoRowsError where recall
+    rises.
     """
     arms = rows["arm"].unique()
     if len(arms) != 1:
@@ -101,12 +103,15 @@ def n50(rows: pd.DataFrame, *, per: str = "", x: str = "length") -> Sample:
     table = rows.groupby(["seed", x])[["correct", "total"]].sum().unstack()
     lengths = table["total"].columns.to_numpy(float)
     chance = rows.groupby(x)["chance"].mean().to_numpy(float)
-    found = n50_point(
-        lengths, table["correct"].to_numpy(float), table["total"].to_numpy(float), chance=chance
-    )
+    counts = table["correct"].to_numpy(float), table["total"].to_numpy(float)
+    found, between = (one(lengths, *counts, chance=chance) for one in (n50_point, n50_ends))
+    if np.isnan(found).any():
+        raise NoRowsError("recall rises with the length, so that nothing crosses one half")
     size = float(rows[per].iloc[0]) if per else 1.0
-    ends = lengths[0] / size, lengths[-1] / size
-    return sample(np.clip(np.asarray(found) / size, *ends), table.index.tolist(), limits=ends)
+    limits = lengths[0] / size, lengths[-1] / size
+    least, most = np.fmin(between[0], found), np.fmax(between[1], found)
+    found, least, most = (np.clip(one / size, *limits) for one in (found, least, most))
+    return Sample(tuple(table.index), (Arm(found, limits=limits),), np.stack([least, most]))
 
 
 def contrast(

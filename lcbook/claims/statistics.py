@@ -54,7 +54,7 @@ def power_law(rows: pd.DataFrame, *, x: str, by: str, rising: bool = False, inve
     """Return for each seed the exponent a of c ~ b^a, where recall crosses one half at x = c for each value b of `by`.
 
     The least-squares slope of log c on log b. `rising`: recall grows with `x`; `inverse`: on log 1 / b instead. Seeds
-    that lack a value of `by` are left out.
+    that lack a value of `by`, or recall of which rises instead, are left out.
     """
     found = {}
     for (seed, value), part in rows.groupby(["seed", by]):

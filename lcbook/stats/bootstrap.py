@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from lcbook.stats.estimate import (
     require_share,
     wilson,
 )
-from lcbook.stats.n50 import n50, n50_point
+from lcbook.stats.n50 import is_logistic, n50, n50_ends, n50_point
 
 __all__ = [
     "Estimate", "Number", "Values", "bootstrap", "holm", "median_n50", "n50", "n50_point", "n50_table",
@@ -145,12 +146,16 @@ def _table(part: pd.DataFrame, x: str = "length", by: str = "seed") -> tuple[np.
 
 
 def _middle(n50s: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the median over the last axis, in octaves; half below and half above gives the middle length."""
+    """Return the median over the last axis, in octaves; half below and half above gives the middle length.
+
+    NaN where one is NaN.
+    """
     ranked, seeds = np.sort(n50s, axis=-1), n50s.shape[-1]
     one, two = ranked[..., (seeds - 1) // 2], ranked[..., seeds // 2]
     split = (one == 0) & np.isinf(two)
     middle = np.sqrt(np.where(split, 1, one)) * np.sqrt(two)
-    return np.where(split, math.sqrt(lengths[0] * lengths[-1]), middle)
+    middle = np.where(split, math.sqrt(lengths[0] * lengths[-1]), middle)
+    return np.where(np.isnan(n50s).any(-1), math.nan, middle)
 
 
 def median_n50(frame: pd.DataFrame) -> float:
@@ -169,9 +174,10 @@ def n50_table(
 ) -> pd.DataFrame:
     """Return one row per group: `by`, n50, low, high (tokens), censored, seeds, p_solve.
 
-    n50 is fitted for each seed with the gaps pooled; the value is the median over seeds, unsolved ones
-    included, and the interval is the hierarchical bootstrap's (see `bootstrap`). p_solve is NaN without a
-    column `solved`. Raises ValueError as `median_n50`.
+    n50 is that of each seed (`n50_point`) with the gaps pooled; the value is the median over seeds, unsolved ones
+    included. The interval is the hierarchical bootstrap's (see `bootstrap`), joined with the medians of the least and
+    the most that each seed's can be between two tested lengths (`n50_ends`). p_solve is NaN without a column `solved`.
+    Raises ValueError as `median_n50`.
     """
     keys = [by] if isinstance(by, str) else list(by)
     _require(frame, [*keys, "seed", "length", "correct", "total", "chance"])
@@ -179,14 +185,18 @@ def n50_table(
     for name, part in frame.groupby(keys, sort=False, dropna=False):
         rng = np.random.default_rng(seed)
         lengths, chance, correct, total = _table(part)
-        point = _middle(n50_point(lengths, correct, total, chance=chance), lengths)
+        logistic = is_logistic(lengths, correct, total, chance=chance)
+        point = _middle(n50_point(lengths, correct, total, chance=chance, logistic=logistic), lengths)
         pool = min(resamples, 200)  # posterior draws of the counts per seed, from which the resamples choose
         rates = rng.beta(correct + 0.5, total - correct + 0.5, size=(pool, *correct.shape))
-        fits = n50_point(lengths, total * rates, np.broadcast_to(total, rates.shape), chance=chance)
+        totals = np.broadcast_to(total, rates.shape)
+        fits = n50_point(lengths, total * rates, totals, chance=chance, logistic=logistic)
         seeds = len(correct)
         drawn = rng.integers(pool, size=(resamples, seeds)), rng.integers(seeds, size=(resamples, seeds))
         limits = float(lengths[0]), float(lengths[-1])
         found = resampled_interval(float(point), _middle(fits[drawn], lengths), seeds, 0.95, limits)
+        ends = _middle(n50_ends(lengths, correct, total, chance=chance), lengths).clip(*limits)
+        found = replace(found, low=min(found.low, ends[0]), high=max(found.high, ends[1]))
         solved = part.groupby("seed")["solved"].all().mean() if "solved" in part.columns else math.nan
         rows.append((*name, found.value, found.low, found.high, found.censored, seeds, solved))
     table = pd.DataFrame(rows, columns=[*keys, "n50", "low", "high", "censored", "seeds", "p_solve"])

@@ -82,7 +82,7 @@ def half_recall(lengths: Values, scores: Any, *, chance: Any = 0.0) -> Any:
     """
     _, _ = _passed(lengths, scores, 0)
     y = np.asarray(scores, float)
-    return n50_point(lengths, y, np.ones_like(y), chance=chance)
+    return n50_point(lengths, y, np.ones_like(y), chance=chance, logistic=True)
 
 
 RULES: dict[str, Rule] = {

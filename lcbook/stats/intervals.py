@@ -18,6 +18,7 @@ from scipy import stats as distributions
 from lcbook.stats.estimate import Estimate, Number, require_share, wilson
 
 DRAWS = 40_000  # of the hurdle: their noise in a 95 % end is a hundredth of its distance from the mean
+NEAR, SPREAD = 3.0, 20.0  # deviations: a mean so near a limit has values piled up there; see `_deviation`
 UNMEASURED = Estimate(math.nan, math.nan, math.nan)
 EVERYTHING = (-math.inf, math.inf)
 
@@ -35,16 +36,23 @@ class Arm:
     failed: float = 0.0
     limits: tuple[float, float] = EVERYTHING
 
+    @property
+    def some_failed(self) -> bool:
+        """Whether some units learned and others did not."""
+        return self.learned is not None and bool(self.learned.any()) and not self.learned.all()
+
 
 @dataclass(frozen=True)
 class Sample:
     """One value for each unit of evidence: the sum of what its arms add. `units` names them.
 
-    Raises ValueError unless every arm has one finite or infinite value a unit (never NaN).
+    `ends` [2, units] holds the least and the most that each value can be where the measurement leaves a gap (None where
+    it leaves none). Raises ValueError unless every arm has one finite or infinite value a unit (never NaN).
     """
 
     units: tuple[Any, ...]
     arms: tuple[Arm, ...]
+    ends: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for arm in self.arms:
@@ -89,13 +97,13 @@ def sample(
 
 
 def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
-    """Return the mean over units, at each end the wider of Student's t and of a hurdle.
+    """Return the mean over units: Student's t, and where training can fail, a hurdle.
 
     The hurdle asks what further seeds may do that do not learn, even if all of these did: for each arm the share that
     learns is drawn from Jeffreys' Beta(k + 1/2, n - k + 1/2), and the means of those that did and did not from
     Student's t; where none failed the others have `failed`. An arm that no unit learned counts as one that cannot: of
-    seeds that succeed seldom these say nothing. One unit has an infinite interval. Clipped to the limits. Raises
-    ValueError for a confidence outside (0, 1).
+    seeds that succeed seldom these say nothing. Where some failed the ends are the hurdle's, else the wider of the
+    two. One unit has an infinite interval. Clipped to the limits. Raises ValueError for a confidence outside (0, 1).
     """
     require_share("confidence", confidence)
     values, tail = one.values, (1 - float(confidence)) / 2
@@ -104,13 +112,30 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
     value = float(values.mean())
     if len(values) == 1:
         return Estimate(value, *one.limits)
-    half = -distributions.t.ppf(tail, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = -distributions.t.ppf(tail, len(values) - 1) * _deviation(one) / math.sqrt(len(values))
     low, high = value - half, value + half
     if any(arm.learned is not None for arm in one.arms):
         cut = int(tail * DRAWS)
-        low, high = min(low, float(one.hurdle[cut])), max(high, float(one.hurdle[-1 - cut]))
+        ends = float(one.hurdle[cut]), float(one.hurdle[-1 - cut])
+        low, high = (
+            ends if any(arm.some_failed for arm in one.arms) else (min(low, ends[0]), max(high, ends[1]))
+        )
     least, most = one.limits
     return Estimate(value, min(max(low, least), value), max(min(high, most), value))
+
+
+def _deviation(one: Sample) -> float:
+    """Return the standard deviation of the units.
+
+    Where a limit lies within NEAR deviations of the mean, values pile up at it and few units show how far others fall
+    from it: their variance counts as at least a SPREADth of a coin's, m (1 - m), of a mean m half a unit further in.
+    """
+    found, (least, most), n = float(one.values.std(ddof=1)), one.limits, len(one.units)
+    room = min(one.values.mean() - least, most - one.values.mean())
+    if not math.isfinite(most - least) or most == least or room > NEAR * found:
+        return found
+    inner = (n * room / (most - least) + 0.5) / (n + 1)
+    return max(found, (most - least) * math.sqrt(inner * (1 - inner) / SPREAD))
 
 
 def _hurdle(arms: Sequence[Arm]) -> np.ndarray:
@@ -176,7 +201,8 @@ def median(one: Sample, confidence: Number = 0.95) -> Estimate:
     least, most = one.limits
     ranked, n = np.sort(one.values), len(one.units)
     value = _between(float(ranked[(n - 1) // 2]), float(ranked[n // 2]), 0.5)
-    low, high = _order_ends(ranked, float(confidence))
+    lowest, highest = (ranked, ranked) if one.ends is None else np.sort(one.ends)
+    low, high = _order_ends(lowest, float(confidence))[0], _order_ends(highest, float(confidence))[1]
     low, high = max(low, least), min(high, most)
     word = {(1, 0): "above", (0, 1): "below", (1, 1): "both"}.get((int(high >= most), int(low <= least)))
     return Estimate(min(max(value, low), high), low, high, word)

@@ -18,6 +18,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from lcbook import stats
 from lcbook.stats.bootstrap import Estimate
+from lcbook.stats.n50 import is_logistic, n50_ends
 
 LENGTHS = 2 ** np.arange(7, 14)  # 128 ... 8192
 HUNDRED = np.full(7, 100)
@@ -184,9 +185,8 @@ def test_n50_matches_a_generic_optimizer():
 
         tries = [minimize(loss, [s, 0], method="Nelder-Mead", options={"fatol": 1e-11}) for s in (8, 10, 12)]
         best = min(tries, key=lambda found: found.fun).x[0]
-        assert math.log2(stats.n50_point(LENGTHS, correct, np.full(7, 53), chance=chance)) == pytest.approx(
-            best, abs=2e-3
-        )
+        found = stats.n50_point(LENGTHS, correct, np.full(7, 53), chance=chance, logistic=True)
+        assert math.log2(found) == pytest.approx(best, abs=2e-3)
 
 
 def test_n50_of_a_step_is_the_middle_and_its_interval_the_gap():
@@ -235,10 +235,48 @@ def test_n50_pools_repeated_lengths_and_ignores_order_and_empty_cells():
 def test_n50_point_takes_many_rows_at_once():
     rng = np.random.default_rng(0)
     correct = rng.binomial(100, [0.99, 0.95, 0.9, 0.5, 0.2, 0.12, 0.1], size=(3, 5, 7))
-    many = stats.n50_point(LENGTHS, correct, np.broadcast_to(HUNDRED, correct.shape), chance=0.1)
-    assert many.shape == (3, 5)
-    one = stats.n50_point(LENGTHS, correct[2, 3], HUNDRED, chance=0.1)
-    assert many[2, 3] == pytest.approx(one, rel=1e-6)
+    for logistic in (True, False):
+        many = stats.n50_point(
+            LENGTHS, correct, np.broadcast_to(HUNDRED, correct.shape), chance=0.1, logistic=logistic
+        )
+        assert many.shape == (3, 5)
+        one = stats.n50_point(LENGTHS, correct[2, 3], HUNDRED, chance=0.1, logistic=logistic)
+        assert many[2, 3] == pytest.approx(one, rel=1e-6)
+
+
+def test_n50_of_a_window_is_where_its_recall_crosses_one_half():
+    # min(1, 512 / n): 1 1 1 .5 .25 ..., so that n50 is 1024; the logistic says a quarter of an octave more.
+    correct = np.array([100, 100, 100, 50, 25, 12, 6]) * 4
+    assert not is_logistic(LENGTHS, correct, 4 * HUNDRED, chance=0)
+    assert stats.n50_point(LENGTHS, correct, 4 * HUNDRED, chance=0, logistic=True) > 1024 * 2**0.2
+    assert stats.n50_point(LENGTHS, correct, 4 * HUNDRED, chance=0) == pytest.approx(1024)
+    # Between 80 % at 512 and 40 % at 1024: a straight line at 3/4; by a constant factor, ln 1.6 / ln 2 of the octave
+    # for recall and ln 2.5 / ln 3 for what it lacks.
+    bent = np.array([100, 100, 80, 40, 20, 10, 5])
+    assert n50_ends(LENGTHS, bent, HUNDRED, chance=0) == pytest.approx([512 * 2**0.678072, 512 * 2**0.834044])
+    assert stats.n50_point(LENGTHS, bent, HUNDRED, chance=0, logistic=False) == pytest.approx(512 * 2**0.75)
+
+
+def test_n50_without_a_logistic_pools_what_rises_and_ignores_empty_cells():
+    rising = [100, 40, 60, 20, 10, 0, 0]  # 40 and 60 pool to 50 at both: crossed at the second
+    assert stats.n50_point(LENGTHS, rising, HUNDRED, chance=0, logistic=False) == pytest.approx(512)
+    counts = [90, 90, 60, 30, 0, 0, 0], [100, 100, 100, 100, 0, 0, 0]
+    assert stats.n50_point(LENGTHS, *counts, chance=0, logistic=False) == pytest.approx(512 * 2 ** (1 / 3))
+
+
+def test_n50_of_recall_that_rises_through_one_half_is_undefined():
+    rising = [2, 10, 30, 50, 70, 90, 95]
+    assert math.isnan(stats.n50_point(LENGTHS, rising, HUNDRED, chance=0))
+    assert math.isnan(stats.n50(LENGTHS, rising, HUNDRED, chance=0).value)
+    assert stats.n50(LENGTHS, [48, 50, 51, 49, 50, 52, 53], HUNDRED, chance=0).censored == "both"
+    table = stats.n50_table(make_frame({"up": [rising] * 3}), resamples=20)
+    assert table[["n50", "low", "high"]].isna().all(axis=None)
+
+
+def test_n50_table_has_the_gap_of_a_step_as_interval():
+    row = stats.n50_table(make_frame({"step": [[100, 100, 100, 10, 10, 10, 10]] * 6}), resamples=50).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((512, 1024))
+    assert 512 < row["n50"] < 1024
 
 
 def test_n50_interval_covers():

@@ -58,7 +58,9 @@ def test_rules_take_many_curves_at_once():
 def test_half_recall_is_n50_at_equal_counts():
     correct, total = [97, 95, 83, 41, 13], [101] * 5
     found = effective.half_recall(LENGTHS, [c / 101 for c in correct], chance=0.1)
-    assert found == pytest.approx(stats.n50(LENGTHS, correct, total, chance=0.1).value, rel=1e-4)
+    assert found == pytest.approx(
+        stats.n50_point(LENGTHS, correct, total, chance=0.1, logistic=True), rel=1e-4
+    )
 
 
 # ---- intervals
