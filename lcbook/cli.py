@@ -1,6 +1,6 @@
 """The command line: list the chapters, run one without Jupyter, print the ledger, time recall, ask a real model.
 
-python -m lcbook chapters | run 01 --scale smoke | confirm 01 | claims | bench recall | recall --model hf:PATH
+python -m lcbook chapters | run 01 --scale smoke | confirm 01 | replicate P1a | claims | bench recall | recall
 """
 
 from __future__ import annotations
@@ -64,6 +64,24 @@ def _confirm(arguments: argparse.Namespace) -> None:
     print(f"wrote {where}")
 
 
+def _replicate(arguments: argparse.Namespace) -> None:
+    _at_full_scale()
+    card, where = confirm.replicate(arguments.claim, arguments.seeds)
+    print(confirm.in_words(card))
+    if where:
+        print(f"wrote {where}; it can be sent as a pull request")
+
+
+def _rejudge(arguments: argparse.Namespace) -> None:
+    for where, verdicts in confirm.rejudge(notebooks.find(arguments.chapter)):
+        _print(verdicts)
+        print(f"wrote {where}")
+
+
+def _freeze(_: argparse.Namespace) -> None:
+    print(f"frozen: {', '.join(claims.freeze()) or 'nothing new'}")
+
+
 def _designs(arguments: argparse.Namespace) -> int:
     """Store the digests of a chapter's tables at every scale in its committed runs; 1 if one has none at its own."""
     path, missing = notebooks.find(arguments.chapter), []
@@ -115,6 +133,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     confirming.add_argument("chapter", help="its number or name, such as 01")
     confirming.set_defaults(do=_confirm)
+    repeating = commands.add_parser(
+        "replicate",
+        help="repeat one claim on this machine, on fresh seeds, and write what came out to results/",
+    )
+    repeating.add_argument("claim", help="its id, such as P1a")
+    repeating.add_argument(
+        "--seeds",
+        default="",
+        help="six or more that nobody looked at, such as 2000:2012, which is the default; "
+        "committed: those of the exploratory run",
+    )
+    repeating.set_defaults(do=_replicate)
+    rejudging = commands.add_parser(
+        "rejudge",
+        help="judge a chapter's claims anew from the rows of its committed runs; nothing is trained",
+    )
+    rejudging.add_argument("chapter", help="its number or name, such as 01")
+    rejudging.set_defaults(do=_rejudge)
+    commands.add_parser(
+        "freeze", help="lock new claims of claims.toml, before their experiment"
+    ).set_defaults(do=_freeze)
     designing = commands.add_parser(
         "designs", help="store in a chapter's committed runs what its tables are made of, without running it"
     )

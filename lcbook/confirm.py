@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from lcbook import claims, notebooks, progress, references, runtime
+from lcbook import claims, notebooks, page, progress, references, replications, runtime
 from lcbook.claims import Claim, Verdict
+from lcbook.claims.cards import check
 from lcbook.claims.claim import seeds_of
 from lcbook.experiments.run import CHOOSING
 
 OnSeeds = Sequence[tuple[Claim, tuple[int, ...]]]  # claims, each with the seeds that it is judged on
+COMMITTED = "committed"  # names, in place of seeds, those of the exploratory run
+# Tables that cells put together of others: these are then made anew, too.
+MADE_OF = {
+    "caps": ("headline", "caps, new arms"),
+    "scored": (
+        "forecast", "measured", "measured, alike", "measured, distance", "measured, deep",
+    ),
+}  # fmt: skip
 
 
 def confirm(path: Path) -> tuple[Path, list[Verdict]]:
@@ -22,18 +31,84 @@ def confirm(path: Path) -> tuple[Path, list[Verdict]]:
 
     Raises ValueError for a chapter without claims or a committed run, and as `anew`.
     """
-    standing = [claims.find(name) for name, one in claims.claims().items() if one.chapter == path.stem]
-    judged = [(one, seeds_of(one.confirmed_by)) for one in standing if not one.withdrawn]
-    if not judged:
-        raise ValueError(f"chapter is {path.stem!r}; allowed is one with claims.")
+    judged = _standing(path.stem, "confirmatory")
     started = time.perf_counter()
     session = anew(path, judged)
-    verdicts = [
-        claims.judge(one, session.tables, designs=session.designs, seeds=seeds) for one, seeds in judged
-    ]
+    verdicts = _judged(judged, session.tables, session.designs)
     stored = [verdict.to_dict() for verdict in verdicts]
     seconds = time.perf_counter() - started
     return references.save_reference(session, stored, seconds, "confirmatory"), verdicts
+
+
+def rejudge(path: Path) -> list[tuple[Path, list[Verdict]]]:
+    """Judge the claims of a chapter anew on the rows of its committed runs, and write the verdicts there.
+
+    Raises ValueError for a chapter without claims, a run that is stale or damaged, and as `claims.judge`.
+    """
+    found = []
+    for run in references.references(path.stem):
+        if run.status != "current":
+            raise ValueError(f"the {run.kind} run on {run.device} is {run.status}; allowed is a current one.")
+        at, date = run.provenance["scale"], run.provenance["date"]
+        with runtime.at_scale(at):
+            judged = _judged(_standing(path.stem, run.kind), run.tables, run.designs.get(at, {}))
+        verdicts = [replace(one, device=run.device, date=date) for one in judged]
+        found.append((references.save_claims(run, [one.to_dict() for one in verdicts]), verdicts))
+    return found
+
+
+def replicate(name: str, text: str = "") -> tuple[claims.Card, Path | None]:
+    """Repeat one claim on fresh seeds (see `replications.fresh_seeds`); return its card, and where that was written.
+
+    "committed" in place of seeds repeats the exploratory run, which is no new evidence and not written. Raises
+    ValueError for an unknown or withdrawn claim, seeds that are not fresh, and as `anew`.
+    """
+    claim = claims.find(name)
+    if claim.withdrawn:
+        raise ValueError(f"claim {name} is withdrawn; allowed are claims that stand.")
+    same = text == COMMITTED
+    seeds = seeds_of(claim.seeds) if same else replications.fresh_seeds(claim, text)
+    started = time.perf_counter()
+    # In the exploratory run every value was tried on the seeds that are judged.
+    session = anew(notebooks.find(claim.chapter), [(replace(claim, choose="") if same else claim, seeds)])
+    (verdict,) = _judged([(claim, seeds)], session.tables, session.designs)
+    known = [one for one in page.committed_verdicts(claim.chapter) if one[1].claim == name]
+    if same:
+        return claims.card(name, verdict, [one for one in known if one[0] == "exploratory"]), None
+    where = replications.save(session, verdict, time.perf_counter() - started)
+    return claims.card(name, verdict, known), where
+
+
+def in_words(card: claims.Card) -> str:
+    """Return what a repeated claim says, what was found, and what the book found, as lines of text."""
+    claim, live = card.claim, card.live
+    assert live is not None
+    lines = [
+        f"{claim.id}: {claim.sentence}",
+        f"claimed: {claim.threshold} ({claim.about})",
+        f"found:   {live.verdict}, {live.why or live.measured}",
+        f"units:   {live.beyond} of {len(live.dots)} {claim.plural} beyond the threshold",
+    ]
+    if card.counts is live or card.counts is None:
+        return "\n".join([*lines, "book:    no verdict yet"])
+    agrees = check(card.counts, live)
+    return "\n".join([*lines, f"book:    {card.counts.verdict} ({card.kind} run): this machine {agrees}"])
+
+
+def _standing(chapter: str, kind: str) -> OnSeeds:
+    """Return the claims of a chapter that stand, each with its seeds in a run of this kind."""
+    there = [claims.find(name) for name, one in claims.claims().items() if one.chapter == chapter]
+    if not there:
+        raise ValueError(f"chapter is {chapter!r}; allowed is one with claims.")
+    return [
+        (one, seeds_of(one.confirmed_by if kind == "confirmatory" else one.seeds))
+        for one in there
+        if not one.withdrawn
+    ]
+
+
+def _judged(judged: OnSeeds, tables: Mapping[str, pd.DataFrame], designs: Mapping[str, str]) -> list[Verdict]:
+    return [claims.judge(one, tables, designs=designs, seeds=seeds) for one, seeds in judged]
 
 
 def anew(path: Path, judged: OnSeeds) -> runtime.Session:
@@ -77,12 +152,19 @@ def renewals(judged: OnSeeds) -> dict[str, runtime.Renewal]:
     different seeds.
     """
     found: dict[str, runtime.Renewal] = {}
-    for name in dict.fromkeys(table for one, _ in judged for table in one.tables):
-        named = [(one, seeds) for one, seeds in judged if name in one.tables]
+    made_of = {
+        one.id: [*one.tables, *(part for name in one.tables for part in MADE_OF.get(name, ()))]
+        for one, _ in judged
+    }
+    for name in dict.fromkeys(table for tables in made_of.values() for table in tables):
+        named = [(one, seeds) for one, seeds in judged if name in made_of[one.id]]
+        whole = any(name not in one.tables for one, _ in named)
         (choose, *other), (seeds, *more) = ({one.choose for one, _ in named}, {seeds for _, seeds in named})
         if more:
             raise ValueError(f"table {name!r} is judged on different seeds; allowed is one choice of them.")
-        found[name] = runtime.Renewal(seeds, _arms(one for one, _ in named), "" if other else choose)
+        found[name] = runtime.Renewal(
+            seeds, None if whole else _arms(one for one, _ in named), "" if other else choose
+        )
     return found
 
 

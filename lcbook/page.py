@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 import pandas as pd
 
-from lcbook import claims, plots, references, runtime, stats, store
+from lcbook import claims, plots, references, replications, runtime, stats, store
 from lcbook.claims import Card, Verdict
 from lcbook.stats.bootstrap import Estimate, Number
 
@@ -178,8 +178,10 @@ def _standing(run: references.Reference) -> str:
 
 
 def ledger() -> claims.Ledger:
-    """Return every claim of the book: the verdict that counts, and what this machine's run says of it."""
-    return claims.Ledger(tuple(claims.ledger(committed_verdicts("*"))))
+    """Return every claim of the book: the verdict that counts, what this machine's run says, and who repeated it."""
+    cards = tuple(claims.ledger(committed_verdicts("*")))
+    found = {one.claim.id: one.counts.verdict for one in cards if one.counts}
+    return claims.Ledger(cards, replications.repeats(found))
 
 
 class Parts(dict[Any, pd.DataFrame]):

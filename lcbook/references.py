@@ -111,6 +111,7 @@ def folder() -> Path:
 
 # Kind of a committed run -> where it lies in its device's folder.
 KINDS = {"exploratory": "", "confirmatory": "confirmatory"}
+REPLICATIONS = "replications"  # a folder beside those of devices: what others sent
 
 
 def _path(chapter: str, device: str, kind: str = "exploratory") -> Path:
@@ -130,7 +131,7 @@ def save_reference(
         "kind": kind,
         "provenance": about,
         "designs": {runtime.scale(): session.designs},
-        "tables": {name: _packed(table) for name, table in session.tables.items()},
+        "tables": {name: packed(table) for name, table in session.tables.items()},
         "claims": claims,
     }
     path = _path(session.chapter, runtime.device_name(), kind)
@@ -151,6 +152,13 @@ def save_designs(chapter: str, device: str, scale: str, designs: dict[str, str])
     return path
 
 
+def save_claims(run: Reference, claims: list[dict[str, Any]]) -> Path:
+    """Put other verdicts into a committed run; all else there stays."""
+    path = _path(run.chapter, run.device, run.kind)
+    store.save_json(path, store.load_json(path) | {"claims": claims})
+    return path
+
+
 def _training_seconds(tables: dict[str, pd.DataFrame]) -> float:
     """Return the seconds that all models took to train on one core or GPU, each model counted once."""
     parts = [
@@ -159,7 +167,7 @@ def _training_seconds(tables: dict[str, pd.DataFrame]) -> float:
     return round(float(pd.concat(parts).drop_duplicates()["seconds"].sum()), 1) if parts else 0.0
 
 
-def _packed(table: pd.DataFrame) -> dict[str, Any]:
+def packed(table: pd.DataFrame) -> dict[str, Any]:
     """Return a table as columns, a column of one value stored once."""
     same = [name for name in table.columns if table[name].nunique(dropna=False) == 1]
     return {
@@ -170,7 +178,8 @@ def _packed(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _unpacked(stored: dict[str, Any]) -> pd.DataFrame:
+def unpacked(stored: dict[str, Any]) -> pd.DataFrame:
+    """Return the table that `packed` stored."""
     frame = pd.DataFrame(stored["columns"], index=range(stored["rows"]))
     constant = {name: math.nan if value is None else value for name, value in stored["constant"].items()}
     return frame.assign(**constant)[stored["order"]]
@@ -181,9 +190,10 @@ def references(chapter: str) -> list[Reference]:
     marked.
     """
     return [
-        _read(path, kind, _stamp(path))
+        _read(path, kind, stamp(path))
         for kind in KINDS
         for path in sorted(folder().glob(str(_path(chapter, "*", kind).relative_to(folder()))))
+        if path.parent.name != REPLICATIONS
     ]
 
 
@@ -192,7 +202,7 @@ def exploratory(chapter: str) -> list[Reference]:
     return [run for run in references(chapter) if run.kind == "exploratory"]
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp(path: Path) -> tuple[int, ...]:
     """Return what changes when the file is written anew; nothing where it cannot be asked."""
     try:
         found = path.stat()
@@ -214,7 +224,7 @@ def _read(path: Path, kind: str, stamp: tuple[int, ...]) -> Reference:
             *own,
             "current" if body["compute_version"] == store.COMPUTE_VERSION else "stale",
             dict(body["provenance"]),
-            {name: _unpacked(stored) for name, stored in body["tables"].items()},
+            {name: unpacked(stored) for name, stored in body["tables"].items()},
             tuple(body["claims"]),
             {scale: dict(digests) for scale, digests in body.get("designs", {}).items()},
             kind,

@@ -111,6 +111,20 @@ def scale() -> str:
     return named
 
 
+@contextmanager
+def at_scale(name: str) -> Iterator[None]:
+    """Let `name` be the scale in force, and that of before afterwards: what is judged was measured at its own."""
+    before = os.environ.get("LCBOOK_SCALE")
+    os.environ["LCBOOK_SCALE"] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["LCBOOK_SCALE"]
+        else:
+            os.environ["LCBOOK_SCALE"] = before
+
+
 def at(**by_scale: Any) -> Any:
     """Return the value for the scale in force; a missing one falls back to the nearest on its left.
 

@@ -120,14 +120,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _checksum(body: Any) -> str:
+def checksum(body: Any) -> str:
+    """Return the SHA-256 of what `save_json` writes of `body`."""
+    body = json.loads(json.dumps(_without_nan(body)))
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def save_json(path: Path, body: dict[str, Any]) -> None:
     """Write `body` with its checksum, atomically. NaN is stored as null."""
     body = json.loads(json.dumps(_without_nan(body)))
-    write_bytes(path, json.dumps({"checksum": _checksum(body), "body": body}, indent=None).encode() + b"\n")
+    write_bytes(path, json.dumps({"checksum": checksum(body), "body": body}, indent=None).encode() + b"\n")
 
 
 def _without_nan(value: Any) -> Any:
@@ -147,8 +149,8 @@ def load_json(path: Path) -> dict[str, Any]:
     """
     try:
         stored = json.loads(path.read_text(encoding="utf8"))
-        body, checksum = stored["body"], stored["checksum"]
-        whole = _checksum(body) == checksum
+        body = stored["body"]
+        whole = checksum(body) == stored["checksum"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is no complete results file ({error}).") from error
     if not isinstance(body, dict):

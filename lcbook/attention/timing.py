@@ -203,11 +203,12 @@ class Timing:
         Columns: arm (the form's label), length, seed (the round), seconds (of one call, the best of a few for short
         calls), peak_bytes (see `peak_bytes`; measured once a form and length), and the closed forms flops, bytes,
         model_peak_bytes and roofline_seconds on this machine as measured. With `backward`, flops and bytes are three
-        times those of forward, and model_peak_bytes is NaN. What was timed is kept in the cache, by machine and
-        version of PyTorch, and not timed again. Raises ValueError for limits that leave nothing.
+        times those of forward, and model_peak_bytes is NaN. What was timed is kept in the cache, by machine, version of
+        PyTorch and the session's seeds, and not timed again. Raises ValueError for limits that leave nothing.
         """
         names = [label(form) for form in self.forms]
-        key = digest("timing", self, runtime.device_description(), torch.__version__)
+        own = [] if runtime.session.seeds is None else [runtime.session.seeds]
+        key = digest("timing", self, *own, runtime.device_description(), torch.__version__)
         path = runtime.cache_dir() / "timings" / f"{key}.json"
         frame = pd.DataFrame(cached_rows(path, self._rows), columns=COLUMNS)
         frame = frame.sort_values(
@@ -223,7 +224,7 @@ class Timing:
                 raise ValueError(
                     f"most_bytes is {self.most_bytes}; allowed is enough for one form at {self.lengths[0]} tokens."
                 )
-            for seed in tqdm(range(self.rounds), desc="timing", unit="round", mininterval=1.0):
+            for seed in tqdm(runtime.seeds(self.rounds), desc="timing", unit="round", mininterval=1.0):
                 for cell in cells if seed % 2 == 0 else cells[::-1]:
                     seconds = _clock(cell.job, runtime.device(), cell.repeats)
                     found.append({**cell.row, "seed": seed, "seconds": seconds})

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
+from lcbook import runtime
 from lcbook.evaluation.files import (
     PLACE,
     REQUESTS,
@@ -78,7 +79,7 @@ class Design:
             (task, length, depth, sample)
             for length in sorted(self.lengths)
             for task in self.tasks
-            for sample in range(self.samples)
+            for sample in runtime.seeds(self.samples)
             for depth in sorted(self.depths)
         ]
 
