@@ -5,11 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lcbook.llm.endpoint import Endpoint
 from lcbook.llm.huggingface import HuggingFace
 from lcbook.llm.protocol import LanguageModel
+from lcbook.runtime import one_thread
 
 TINY = Path(__file__).parent.parent / "tiny_llama"
+
+
+class _OneThread(HuggingFace):
+    """A model so small that sharing its work among threads takes longer than the work."""
+
+    def _continued(self, ids: np.ndarray, cache: Any, max_tokens: int) -> list[int]:
+        with one_thread():
+            return super()._continued(ids, cache, max_tokens)
 
 
 def tiny_llama(*, reuse: bool = True) -> HuggingFace:
@@ -18,7 +29,7 @@ def tiny_llama(*, reuse: bool = True) -> HuggingFace:
     It was trained on the tasks of `items` in synthetic prose, in texts of up to a few hundred tokens, and knows nothing
     else. `reuse` as in `HuggingFace`. Raises ValueError if transformers is missing.
     """
-    return HuggingFace(TINY, reuse=reuse, device="cpu", name="tiny")
+    return _OneThread(TINY, reuse=reuse, device="cpu", name="tiny")
 
 
 def open_model(name: str, *, chat: str = "auto", **options: Any) -> LanguageModel:

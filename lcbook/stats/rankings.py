@@ -24,6 +24,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+Family = Mapping[Any, Any] | pd.Series | None  # that of each model; None: each is its own
+Pooled = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]  # scores, correct and total, models x benchmarks
+
+
 def benchmark_scores(frame: pd.DataFrame, benchmarks: Mapping[str, str]) -> pd.DataFrame:
     """Return the tidy frame of this module from the table of a run: each arm is a model, each probe a benchmark.
 
@@ -89,7 +93,7 @@ def tau_interval(
     a: str,
     b: str,
     *,
-    family: Mapping[Any, Any] | pd.Series | None = None,
+    family: Family = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Callable[[Number], Estimate]:
@@ -102,9 +106,15 @@ def tau_interval(
     once more in the resamples. Raises ValueError for missing columns, fewer than three models, a model without a score
     or a family, an unknown benchmark, or bad settings.
     """
+    return _tau_interval(_pooled(table, (a, b)), a, b, family, resamples, seed)
+
+
+def _tau_interval(
+    pooled: Pooled, a: str, b: str, family: Family, resamples: int, seed: int
+) -> Callable[[Number], Estimate]:
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; allowed is 1 or more.")
-    scores, correct, total = _pooled(table, (a, b))
+    scores, correct, total = pooled
     if len(scores) < 3:
         raise ValueError(f"table has {len(scores)} models; allowed are 3 or more.")
     names = list(scores.index) if family is None else [family.get(model) for model in scores.index]
@@ -131,7 +141,7 @@ def tau_interval(
 def tau_table(
     table: pd.DataFrame,
     *,
-    family: Mapping[Any, Any] | pd.Series | None = None,
+    family: Family = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -140,9 +150,9 @@ def tau_table(
     names = table["benchmark"].unique().tolist()
     if len(names) < 2:
         raise ValueError(f"table has the benchmarks {names}; allowed are two or more.")
-    rows = []
+    rows, pooled = [], _pooled(table, names)
     for a, b in itertools.combinations(names, 2):
-        found = tau_interval(table, a, b, family=family, resamples=resamples, seed=seed)(0.95)
+        found = _tau_interval(pooled, a, b, family, resamples, seed)(0.95)
         rows.append((a, b, found.value, found.low, found.high, table["model"].nunique()))
     return pd.DataFrame(rows, columns=["a", "b", "tau", "low", "high", "models"])
 
@@ -220,9 +230,7 @@ def _require(frame: pd.DataFrame) -> None:
         )
 
 
-def _pooled(
-    frame: pd.DataFrame, benchmarks: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _pooled(frame: pd.DataFrame, benchmarks: Sequence[str]) -> Pooled:
     """Return scores, correct and total, models x benchmarks, in the order in which they first come."""
     _require(frame)
     for name in benchmarks:

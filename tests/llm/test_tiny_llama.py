@@ -54,6 +54,18 @@ def test_reuse_changes_no_reply_and_saves_what_it_can(llama, tmp_path):
     assert 0.9 < kept["prompt_tokens"].sum() / kept["computed"].sum() / (11 / 6.5) < 1.05
 
 
+def test_it_computes_on_one_thread_and_leaves_the_others_to_the_rest(llama):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    hook = llama._model.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    try:
+        next(llama.generate(["What is it?"], max_tokens=2))
+        assert (seen, torch.get_num_threads()) == ([1, 1], 2)
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+
+
 def test_its_folder_is_small_and_says_how_it_was_made():
     files = {path.name: path.stat().st_size for path in real_models.TINY.iterdir()}
     assert sum(files.values()) < 3_000_000
