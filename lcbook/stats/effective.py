@@ -200,7 +200,8 @@ def repeats(
         / samples
     )
     if rule == HALF:
-        return np.clip(made(lengths, scores, chance=chance), n[0], n[-1])
+        different, which = np.unique(scores, axis=0, return_inverse=True)  # few differ: each is fitted once
+        return np.clip(made(lengths, different, chance=chance), n[0], n[-1])[which]
     return np.asarray(made(lengths, scores))
 
 
