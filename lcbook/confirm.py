@@ -120,8 +120,8 @@ def anew(path: Path, judged: OnSeeds) -> runtime.Session:
     stored = _committed(path.stem)
     renewed = renewals(judged)
     clock = forecast(stored, renewed)
-    hours = clock.total / 3600
-    print(f"{path.stem}: {len(renewed)} tables, about {hours:.1f} hours of training on one core", flush=True)
+    taken = progress.span(clock.total)
+    print(f"{path.stem}: {len(renewed)} tables, about {taken} of training on one core", flush=True)
     seeds = max((one.seeds for one in renewed.values()), key=len)
     session, left_out = notebooks.replay(
         path, runtime.Session(replayed=stored, renewed=renewed, seeds=seeds, clock=clock)

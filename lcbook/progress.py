@@ -19,6 +19,11 @@ import torch
 SHIPPED = Path(__file__).with_name("clocks.json")
 
 
+def span(seconds: float) -> str:
+    """Return a time in words: "12 s", or "1.8 hours" from an hour and a half on."""
+    return f"{seconds:.0f} s" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 @dataclass(frozen=True)
 class Clock:
     """When a run of a chapter from a cold cache had each table, and its end, in seconds; and where it ran.
@@ -42,14 +47,20 @@ class Clock:
         before = max((when for when in self.tables.values() if when < self.tables[name]), default=0.0)
         return (before + part * (self.tables[name] - before)) / self.total
 
-    def words(self, name: str, part: float, elapsed: float, cores: int) -> str:
-        """Return where a chapter stands after `elapsed` seconds, in words; none for a table that is not of it."""
+    def words(self, name: str, part: float, elapsed: float | None, cores: int) -> str:
+        """Return where a chapter stands after `elapsed` seconds, in words; none for a table that is not of it.
+
+        None for `elapsed`: a part was there before, so that this run does not tell its pace.
+        """
         share = self.share(name, part)
         if not 0 <= share <= 1:
             return ""
-        known = min(1.0, share / 0.1)  # from a tenth on, this run itself tells its pace
-        whole = (1 - known) * self.expected(cores) + known * elapsed / max(share, 1e-9)
-        return f"chapter {share:.0%}, about {max(whole - elapsed, 0):.0f} s left"
+        if elapsed is None:
+            left = (1 - share) * self.expected(cores)
+        else:
+            known = min(1.0, share / 0.1)  # from a tenth on, this run itself tells its pace
+            left = (1 - known) * self.expected(cores) + known * elapsed / max(share, 1e-9) - elapsed
+        return f"chapter {share:.0%}, about {span(max(left, 0))} left"
 
 
 @functools.cache

@@ -69,7 +69,8 @@ class Session:
 
     def words(self, name: str, part: float) -> str:
         """Return where the chapter stands when `part` (0 to 1) of the table `name` is done, in words."""
-        return self.clock.words(name, part, self.elapsed, cores()) if self.clock else ""
+        elapsed = None if self.resumed else self.elapsed
+        return self.clock.words(name, part, elapsed, cores()) if self.clock else ""
 
     @contextmanager
     def made(self, name: str) -> Iterator[None]:

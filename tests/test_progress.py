@@ -30,6 +30,8 @@ def test_shares_and_words_worked_by_hand():
     assert CLOCK.words("second", 0.25, 90.0, 2) == "chapter 30%, about 210 s left", (
         "by its own pace from a tenth on"
     )
+    assert CLOCK.words("second", 0.25, None, 2) == "chapter 30%, about 140 s left", "of 200 s, as of old"
+    assert CLOCK.words("second", 0.25, 9000.0, 2) == "chapter 30%, about 5.8 hours left"
     assert CLOCK.words("another", 0.5, 9.0, 2) == ""
 
 
