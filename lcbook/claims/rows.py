@@ -14,7 +14,7 @@ from lcbook.stats.n50 import n50_ends, n50_point
 
 TESTS = {"at_least": operator.ge, "at_most": operator.le, "above": operator.gt, "below": operator.lt}
 ENDS = {"smallest": "min", "largest": "max"}
-HALF = 0.5  # of the way from chance to all: a model that recalls less in training has not left the plateau
+HALF, TENTH = 0.5, 0.1  # of what the best recalls above chance, and of all: less is the plateau of training
 
 
 class NoRowsError(ValueError):
@@ -71,14 +71,15 @@ def _said(wanted: Any) -> str:
 def learned(rows: pd.DataFrame, unit: str = "seed") -> pd.Series | None:
     """Return for each unit whether its model left the plateau of training; None where the table does not tell.
 
-    It did if it recalls more than half of what is above chance in its own training distribution. The gate of training,
-    99 %, is stricter: a model just below it has learned, too.
+    It did if, in its own training distribution, it recalls more above chance than half of what the best of its arm
+    does. Where even the best is within a tenth of chance, none did. The gate of training, 99 %, would not do: an arm
+    that cannot reach it has learned what it can.
     """
     if "in_distribution" not in rows.columns:
         return None
     chance = rows["chance"] if "chance" in rows.columns else 0.0
-    past = rows["in_distribution"] > chance + HALF * (1 - chance)
-    return past.groupby(rows[unit]).all()
+    above = (rows["in_distribution"] - chance).groupby(rows[unit]).min()
+    return above > max(HALF * above.max(), TENTH)
 
 
 def recall(rows: pd.DataFrame, unit: str = "seed") -> pd.Series:
