@@ -79,9 +79,10 @@ class Sample:
 
     @property
     def learned(self) -> tuple[int, int] | None:
-        """In how many of the units every arm has learned, and how many there are; None where nothing can fail."""
+        """In how many of the units every arm has learned that can, and how many there are; None where nothing fails."""
         flags = [arm.learned for arm in self.arms if arm.learned is not None]
-        return (int(np.logical_and.reduce(flags).sum()), len(self.units)) if flags else None
+        able = [one for one in flags if one.any()] or flags
+        return (int(np.logical_and.reduce(able).sum()), len(self.units)) if able else None
 
 
 def sample(

@@ -202,8 +202,8 @@ def test_terms_of_one_arm_fail_together_and_of_two_by_themselves():
 def rates(solved: dict[float, list[bool]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"arm": "a", "train.lr": rate, "seed": seed, "solved": passed, "updates_to_gate": 10 - 100 * rate, "updates": 20,
-             "in_distribution": 1.0, "correct": 1000 * rate * 10, "total": 1000}
+            {"arm": "a", "train.lr": rate, "seed": seed, "solved": passed, "updates_to_gate": 10 - 100 * rate,
+             "updates": 20, "in_distribution": 1.0, "correct": 1000 * rate * 10, "total": 1000}
             for rate, flags in solved.items()
             for seed, passed in enumerate(flags)
         ]
