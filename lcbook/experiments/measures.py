@@ -16,7 +16,7 @@ from lcbook.experiments.heads import attention_maps, lookup_share, previous_toke
 from lcbook.experiments.spec import Spec, columns
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.recall import Batch, Task
+from lcbook.tasks.base import Batch, Task
 
 TOKENS_AT_ONCE = 2**17
 Rows = list[dict[str, Any]]

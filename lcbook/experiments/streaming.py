@@ -30,7 +30,8 @@ from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import NoPosition
-from lcbook.tasks.recall import Batch, KeyValueRecall, Task, distinct
+from lcbook.tasks.base import Batch, Task, distinct
+from lcbook.tasks.recall import KeyValueRecall
 
 PIECE = 2**20  # tokens drawn at once
 NORMALIZERS = ("softmax", "log-n softmax")

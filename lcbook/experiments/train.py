@@ -17,7 +17,7 @@ from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
 from lcbook.models.surgery import reposition
-from lcbook.tasks.recall import Batch, Task
+from lcbook.tasks.base import Batch, Task
 
 GATE = 0.99
 ANSWERS_AT_GATE = 1000  # answers over which the running recall is taken

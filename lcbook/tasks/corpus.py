@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.tasks.base import Batch, distinct
 
 NAMES = """Ada Ben Cora Dan Edith Finn Greta Hugo Ida Jonas Kira Leo Mona Nils Olga Paul Queenie Rosa Sam Tilda Udo
 Vera Willem Xenia Yara Zeno Alma Boris Clara Dora Emil Flora""".split()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.tasks.base import Batch, distinct
 
 
 @dataclass(frozen=True)

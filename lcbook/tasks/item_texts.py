@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from lcbook.tasks import words
+from lcbook.tasks.base import Batch
 from lcbook.tasks.haystacks import NOISE, Prose
 from lcbook.tasks.items import ITEMS, Item, Sizes, draw
-from lcbook.tasks.recall import Batch
 
 UNKNOWN, END = "[UNK]", "[END]"
 WORD = re.compile(

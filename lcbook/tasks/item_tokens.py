@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lcbook.tasks import words
+from lcbook.tasks.base import Batch
 from lcbook.tasks.items import ITEMS, MARKS, Fact, Item, Sizes, draw
-from lcbook.tasks.recall import Batch
 
 SMALL = Sizes(pairs=4, asked=4, keys=32, numbers=32, votes=7)
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.tasks.base import Batch, distinct
 
 # What can be asked, and the number of its mark: ? for the first two, then ??, # and =.
 KINDS = {"lookup": 0, "alias": 0, "two hops": 1, "most frequent": 2, "name": 3}

@@ -27,7 +27,8 @@ from lcbook.experiments.spec import Run, Spec, columns, grid
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
 from lcbook.models.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, Sinusoidal
-from lcbook.tasks.recall import MQAR, KeyValueRecall
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 from tests.asking import recall_rows
 from tests.processes import awaited, group
 
