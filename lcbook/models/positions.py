@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lcbook.attention.own import Own, method
+from lcbook.attention.own import POSITION, Own, is_own, method
 from lcbook.models.position_formulas import (
     alibi_slopes,
     apply_rope,
@@ -48,7 +48,8 @@ from lcbook.models.position_specs import (
 __all__ = [
     "NAMES", "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
     "Position", "PositionEncoding", "Randomized", "RoPE", "Scaling", "Sinusoidal", "T5Bias", "YaRN", "alibi_slopes",
-    "apply_rope", "draw_positions", "longest", "named", "rope_frequencies", "sinusoidal", "t5_bucket",
+    "apply_rope", "draw_positions", "longest", "named", "require_position", "rope_frequencies", "sinusoidal",
+    "t5_bucket",
 ]  # fmt: skip
 
 
@@ -78,6 +79,15 @@ def longest(position: AnyPosition) -> int | None:
             return length
         case _:
             return None
+
+
+def require_position(position: object) -> None:
+    """Raise ValueError unless `position` is an encoding, of the menu or a reader's own."""
+    if not isinstance(position, Position) and not is_own(position, *POSITION):
+        raise ValueError(
+            f"position is {position!r}; allowed is one of lcbook.models.positions, or a frozen dataclass with a method "
+            "add, rotate or bias."
+        )
 
 
 def draw_positions(

@@ -10,11 +10,12 @@ import torch
 from lcbook.attention.exact import positive
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
-from lcbook.attention.own import is_own, try_position, try_weights
+from lcbook.attention.own import try_position, try_weights
 from lcbook.attention.patterns import AnyPattern, Full
 from lcbook.attention.patterns import require as require_pattern
 from lcbook.models.mixers import Mixer, Recurrent, Shape, Softmax
-from lcbook.models.positions import AnyPosition, NoPosition, Position, PositionEncoding
+from lcbook.models.position_specs import Plain
+from lcbook.models.positions import AnyPosition, NoPosition, PositionEncoding, require_position
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,8 @@ class ModelSpec:
 
 def _check_position(position: AnyPosition, width: int, heads: int) -> None:
     """Raise ValueError for what is no position encoding, or none for this width and number of heads."""
-    if isinstance(position, Position):
-        with torch.random.fork_rng(devices=[]):
-            PositionEncoding(position, width=width, heads=heads, head_dim=width // heads)
-    elif is_own(position, "add", "rotate", "bias"):
-        try_position(position, width, heads)
-    else:
-        raise ValueError(
-            f"position is {position!r}; allowed is one of lcbook.models.positions, or a frozen dataclass with a method "
-            "add, rotate or bias."
-        )
+    require_position(position)
+    with torch.random.fork_rng(devices=[]):
+        inner = PositionEncoding(position, width=width, heads=heads, head_dim=width // heads).inner
+    if not isinstance(inner, Plain):
+        try_position(inner, width, heads)
