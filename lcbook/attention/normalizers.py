@@ -221,7 +221,6 @@ NORMALIZERS: dict[str, Callable[..., Tensor]] = {
     "sigmoid": sigmoid,
     "stick-breaking": stick_breaking,
 }
-SUM_TO_ONE = ("softmax", "log-n softmax", "sparsemax", "entmax 1.5", "alpha-entmax", "top-k")
 
 
 AnyNormalizer = str | Own  # the name of one here, or a reader's own (see `lcbook.attention.own`)
