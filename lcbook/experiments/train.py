@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lcbook import turns
 from lcbook.experiments.checkpoint import Checkpoint, State, training
 from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
 from lcbook.models.decoder import Decoder
@@ -164,6 +165,7 @@ def train(
         rate = learning_rate(spec, state.tokens / (spec.batch * spec.length))
         right = _step(model, batch, positions, spec, optimizer, rate)
         state.tokens += one.length * one.sequences
+        started += turns.pause()
         recall = state.count(right, batch.answers.numel(), ANSWERS_AT_GATE)
         state.seconds = time.perf_counter() - started
         if state.stage < len(stages):
