@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import elu, pad
 
-from lcbook.attention.exact import positive, same_length
+from lcbook.attention.exact import same_length
+from lcbook.formats import at_least
 
 
 def features(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -34,7 +35,7 @@ def linear_attention(
     Raises ValueError for a chunk below 1. Source for the chunks: Hua et al. 2022, arXiv 2202.10447, section 3.3.
     """
     same_length(q, k, v)
-    positive(chunk=chunk)
+    at_least(1, chunk=chunk)
     length = q.shape[2]
     chunk = min(chunk, length)
     v = torch.cat([v, torch.ones_like(v[..., :1])], -1)  # the sum of the weights is one more value to sum
@@ -53,5 +54,5 @@ def state_size(heads: int, head_dim: int, value_dim: int) -> int:
 
     Raises ValueError for a size below 1.
     """
-    positive(heads=heads, head_dim=head_dim, value_dim=value_dim)
+    at_least(1, heads=heads, head_dim=head_dim, value_dim=value_dim)
     return heads * head_dim * (value_dim + 1)

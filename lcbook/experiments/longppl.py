@@ -19,6 +19,7 @@ from torch import Tensor
 from lcbook import runtime
 from lcbook.experiments.measures import Measure, Rows
 from lcbook.experiments.spec import Spec
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder
 from lcbook.tasks.corpus import Corpus
 
@@ -42,8 +43,7 @@ def gains(model: Decoder, tokens: Int[Tensor, "b s"], short: int) -> Float[Tenso
     tokens.
     """
     _require_tokens(tokens)
-    if short < 1:
-        raise ValueError(f"short is {short}; allowed is 1 or more.")
+    at_least(1, short=short)
     whole = log_probabilities(model, tokens)
     gain = torch.zeros_like(whole)
     for last in range(short, whole.shape[1]):  # the token that is foretold is the one after it

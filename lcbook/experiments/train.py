@@ -15,6 +15,7 @@ from torch import nn
 from lcbook import turns
 from lcbook.experiments.checkpoint import Checkpoint, State, training
 from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
 from lcbook.models.surgery import reposition
@@ -54,9 +55,7 @@ class TrainSpec:
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
-        for name in ("length", "updates", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        at_least(1, length=self.length, updates=self.updates, batch=self.batch)
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; allowed is more than 0.")
         if not 0 <= self.warmup < 1:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from lcbook.attention.exact import positive
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
 from lcbook.attention.own import try_position, try_weights
 from lcbook.attention.patterns import AnyPattern, Full
 from lcbook.attention.patterns import require as require_pattern
+from lcbook.formats import at_least
 from lcbook.models.mixers import Mixer, Recurrent, Shape, Softmax
 from lcbook.models.position_specs import Plain
 from lcbook.models.positions import AnyPosition, NoPosition, PositionEncoding, require_position
@@ -50,12 +50,8 @@ class ModelSpec:
     learn_scale: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
-        for name in ("kv_heads", "mlp"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more.")
+        at_least(1, layers=self.layers, width=self.width, heads=self.heads)
+        at_least(0, kv_heads=self.kv_heads, mlp=self.mlp)
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}; allowed is a multiple of heads ({self.heads}).")
         if self.kv_heads and self.heads % self.kv_heads:
@@ -103,7 +99,7 @@ class ModelSpec:
 
         Raises ValueError for a length below 1.
         """
-        positive(length=length)
+        at_least(1, length=length)
         return self.mixer.state_size(self.shape, length)
 
 

@@ -50,6 +50,14 @@ class Task(Protocol):
         ...
 
 
+def require_room(batch: int, length: int, least: int) -> None:
+    """Raise ValueError for an empty batch, or for fewer tokens than the `least` that a sequence takes."""
+    if batch < 1 or length < least:
+        raise ValueError(
+            f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {least}."
+        )
+
+
 def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Int[Tensor, "b count"]:
     """Draw `count` distinct numbers below `choices` for each of `batch` rows, in random order."""
     return torch.rand(batch, choices, generator=generator).topk(count, dim=1).indices

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from lcbook.formats import at_least
 from lcbook.tasks import words
 
 CODE, VOTE, COPY, SUMMARY, COUNT, IS = "#code", "#vote", "#copy", "#summary", "#count", "#is"
@@ -391,6 +392,5 @@ def draw(task: str, seed: int, sizes: Sizes | None = None, distractors: int = 0)
     """
     if task not in ITEMS:
         raise ValueError(f"task is {task!r}; allowed is one of {', '.join(ITEMS)}.")
-    if distractors < 0:
-        raise ValueError(f"distractors is {distractors}; allowed is 0 or more.")
+    at_least(0, distractors=distractors)
     return ITEMS[task](np.random.default_rng(seed), sizes or Sizes(), distractors)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import pad
 
+from lcbook.formats import at_least
 from lcbook.tasks.base import Batch, Task
 
 
@@ -57,8 +58,7 @@ class Mixture:
         Raises ValueError where a task cannot be drawn at this length, or asks another number of questions, also when
         no sequence of this batch is of that task.
         """
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; allowed is 1 or more.")
+        at_least(1, batch=batch)
         shares = torch.tensor(self.shares, dtype=torch.float64)
         which = torch.multinomial(shares, batch, replacement=True, generator=generator)
         counts = torch.bincount(which, minlength=len(self.tasks)).tolist()

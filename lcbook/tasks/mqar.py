@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lcbook.formats import at_least
 from lcbook.tasks.base import Batch
 
 
@@ -60,8 +61,7 @@ def mqar(
 def _check_mqar(
     vocab_size: int, num_examples: int, input_seq_len: int, num_kv_pairs: int, power_a: float
 ) -> None:
-    if num_examples < 1:
-        raise ValueError(f"num_examples is {num_examples}; allowed is 1 or more.")
+    at_least(1, num_examples=num_examples)
     if input_seq_len % 2 or not 1 <= 4 * num_kv_pairs <= input_seq_len:
         raise ValueError(
             f"num_kv_pairs is {num_kv_pairs} and input_seq_len {input_seq_len}; "

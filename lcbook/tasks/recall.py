@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lcbook.tasks.base import Batch, distinct
+from lcbook.formats import at_least
+from lcbook.tasks.base import Batch, distinct, require_room
 
 KINDS = ("uniform", "recency", "primacy", "both ends")
 
@@ -30,8 +31,7 @@ def depth_weights(kind: str, bins: int = 10, strength: float | int = 3.0) -> tup
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; allowed is one of {', '.join(KINDS)}.")
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; allowed is 1 or more.")
+    at_least(1, bins=bins)
     if not 0 <= strength < math.inf:
         raise ValueError(f"strength is {strength}; allowed is 0 (uniform) or more.")
     place = np.linspace(0.0, 1.0, bins)
@@ -133,9 +133,8 @@ class KeyValueRecall:
     agreeing: float | int = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "queries", "keys", "values", "filler"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        names = ("pairs", "queries", "keys", "values", "filler")
+        at_least(1, **{name: getattr(self, name) for name in names})
         if self.pairs + (self.competing > 0) > self.keys:
             raise ValueError(
                 f"pairs is {self.pairs}; allowed is at most {self.keys - (self.competing > 0)} with {self.keys} keys."
@@ -173,11 +172,7 @@ class KeyValueRecall:
         context = length - 2 * self.queries
         slots = (context - start) // 2
         old = self.queries if self.rewritten else 0
-        if batch < 1 or slots < self.pairs + old:
-            need = 2 * (self.pairs + old + self.queries) + start
-            raise ValueError(
-                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
-            )
+        require_room(batch, length, 2 * (self.pairs + old + self.queries) + start)
         tokens = self._filler(batch, length, generator)
         keys = distinct(batch, self.keys, self.keys, generator)
         asked = keys[:, : self.pairs]
