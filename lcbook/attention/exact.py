@@ -153,11 +153,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def tiled(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    tile: int = 128,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, tile: int = 128
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention in tiles of `tile` queries by `tile` keys; memory is linear in the length.
 
@@ -172,11 +168,7 @@ def tiled(
 
 
 def chunked_prefill(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    chunk: int = 512,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, chunk: int = 512
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention as a server reads a prompt: `chunk` queries at a time, on all keys so far.
 
@@ -197,11 +189,7 @@ def chunked_prefill(
 
 
 def ring(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    devices: int = 4,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, devices: int = 4
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention as `devices` devices in a ring compute it, here one after another.
 

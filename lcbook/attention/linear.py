@@ -24,11 +24,7 @@ def features(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
 
 
 def linear_attention(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    chunk: int = 64,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, chunk: int = 64
 ) -> Float[Tensor, "b h t e"]:
     """Return causal linear attention, computed for all chunks of `chunk` tokens at once; time is linear in t.
 
@@ -47,12 +43,3 @@ def linear_attention(
     before = pad(added.cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
     summed = (inside + q @ before).flatten(2, 3)[:, :, :length]
     return summed[..., :-1] / summed[..., -1:]
-
-
-def state_size(heads: int, head_dim: int, value_dim: int) -> int:
-    """Return the scalars that one layer keeps for a sequence, whatever its length: heads (d e + d).
-
-    Raises ValueError for a size below 1.
-    """
-    at_least(1, heads=heads, head_dim=head_dim, value_dim=value_dim)
-    return heads * head_dim * (value_dim + 1)

@@ -261,10 +261,7 @@ def selector_scores(
 
 
 def select(
-    pattern: Content,
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    q_index: Int[Tensor, "_ t"],
+    pattern: Content, q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], q_index: Int[Tensor, "_ t"]
 ) -> Bool[Tensor, "b h t s"]:
     """Return the keys that a content pattern lets each query at the places `q_index` see, by dense scores.
 
@@ -290,10 +287,7 @@ def select(
 
 
 def best_blocks(
-    pattern: TopBlocks,
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    q_block: Int[Tensor, "_ t"],
+    pattern: TopBlocks, q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], q_block: Int[Tensor, "_ t"]
 ) -> Int[Tensor, "b h t n"]:
     """Return the blocks each query sees: its own first, then the earlier ones of highest score with their mean key.
 

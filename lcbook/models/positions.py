@@ -46,30 +46,14 @@ from lcbook.models.position_specs import (
 )
 
 __all__ = [
-    "NAMES", "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
+    "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
     "Position", "PositionEncoding", "Randomized", "RoPE", "Scaling", "Sinusoidal", "T5Bias", "YaRN", "alibi_slopes",
-    "apply_rope", "draw_positions", "longest", "named", "require_position", "rope_frequencies", "sinusoidal",
+    "apply_rope", "draw_positions", "longest", "require_position", "rope_frequencies", "sinusoidal",
     "t5_bucket",
 ]  # fmt: skip
 
 
 AnyPosition = Position | Own  # one of the menu, or a reader's own (see `lcbook.attention.own`)
-
-NAMES: dict[str, Position] = {
-    "none": NoPosition(),
-    "sinusoidal": Sinusoidal(),
-    "learned": Learned(length=1024),
-    "RoPE": RoPE(),
-    "ALiBi": ALiBi(),
-    "T5 bias": T5Bias(),
-}
-
-
-def named(name: str) -> Position:
-    """The encoding called `name` in `NAMES`, capitals ignored; ValueError lists the names."""
-    by_name = {key.lower(): position for key, position in NAMES.items()}
-    require(name.lower() in by_name, "name", name, "one of " + ", ".join(NAMES))
-    return by_name[name.lower()]
 
 
 def longest(position: AnyPosition) -> int | None:
