@@ -1,4 +1,4 @@
-"""Formats: how numbers are written in figures, tables and sentences."""
+"""Formats: how numbers are written in figures, tables and sentences, and refused where they are too small."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def short(number: Number) -> str:
     if abs(value) >= 10**4:
         return f"{value / 1000:.3g}K"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def at_least(least: int, **values: Number) -> None:
+    """Raise ValueError, naming it, for a value below `least`."""
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{name} is {value}; allowed is {least} or more.")
 
 
 def label(value: Any) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lcbook import progress
+from lcbook import progress, turns
 
 SCALES = ("smoke", "live", "full", "gpu")
 BUDGET_SECONDS = {"smoke": 10, "live": 120, "full": 3600, "gpu": 600}
@@ -226,7 +226,7 @@ def over(
     """Return `function(item)` for each of `items`, in their order, computed in parallel over processes.
 
     There are `workers` processes of one thread each, else one a core, and this process alone on a GPU and at smoke
-    scale. A progress bar is called `name`.
+    scale. What is timed in another process with this cache computes first. A progress bar is called `name`.
     """
     alone = device().type == "cuda" or scale() == "smoke"
     jobs = workers or (1 if alone else min(cores(), len(items)))
@@ -234,7 +234,7 @@ def over(
     with tqdm(total=len(items), desc=name, unit="run", mininterval=1.0) as bar:
         bar.set_postfix_str(session.words(name, 0.0))
         if jobs == 1:
-            found: Any = ((i, function(item)) for i, item in enumerate(items))
+            found: Any = (_in_turn(function, i, item) for i, item in enumerate(items))
         else:
             environment = {"LCBOOK_SCALE": scale(), "LCBOOK_CACHE": str(cache_dir())}
             found = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(
@@ -253,7 +253,12 @@ def _worked(
     end_with_parent()
     os.environ.update(environment)
     torch.set_num_threads(1)
-    return i, function(item)
+    return _in_turn(function, i, item)
+
+
+def _in_turn(function: Callable[[Any], Any], i: int, item: Any) -> tuple[int, Any]:
+    with turns.beside(cache_dir()):
+        return i, function(item)
 
 
 def cache_dir() -> Path:

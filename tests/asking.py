@@ -9,7 +9,8 @@ from lcbook.experiments.measures import Depth, Gap, Recall, Together
 from lcbook.experiments.spec import Spec
 from lcbook.experiments.streaming import Streamed
 from lcbook.models.decoder import Decoder
-from lcbook.tasks.recall import KeyValueRecall, Task
+from lcbook.tasks.base import Task
+from lcbook.tasks.recall import KeyValueRecall
 
 
 def recall_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 # Before lcbook or torch is imported. Notebooks run in processes that are given their own environment.
@@ -13,6 +14,7 @@ os.environ["LCBOOK_CACHE"] = tempfile.mkdtemp(prefix="lcbook-tests-")
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema builds its grammars for more than a second
 atexit.register(shutil.rmtree, os.environ["LCBOOK_CACHE"], ignore_errors=True)
 
 from jaxtyping import install_import_hook  # noqa: E402

@@ -34,7 +34,8 @@ from lcbook.models.positions import (
     Sinusoidal,
 )
 from lcbook.store import DamagedFileError, cached_rows, canonical, digest, load_json, save_json, write_bytes
-from lcbook.tasks.recall import MQAR, KeyValueRecall
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 
 BODY = {"rows": [{"arm": "RoPE", "correct": 7, "loss": 0.1, "solved": True, "gap": None}], "é": "§"}
 

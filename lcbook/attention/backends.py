@@ -17,6 +17,7 @@ from lcbook.attention import exact, patterns
 from lcbook.attention.linear import linear_attention
 from lcbook.attention.patterns import AnyPattern, BigBird, Static, TopBlocks, TopK
 from lcbook.attention.sparse import sparse_attention
+from lcbook.formats import at_least
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Tiled:
     tile: int = 128
 
     def __post_init__(self) -> None:
-        exact.positive(tile=self.tile)
+        at_least(1, tile=self.tile)
 
     @property
     def label(self) -> str:
@@ -55,7 +56,7 @@ class ChunkedPrefill:
     chunk: int = 512
 
     def __post_init__(self) -> None:
-        exact.positive(chunk=self.chunk)
+        at_least(1, chunk=self.chunk)
 
     @property
     def label(self) -> str:
@@ -70,7 +71,7 @@ class Ring:
     devices: int = 4
 
     def __post_init__(self) -> None:
-        exact.positive(devices=self.devices)
+        at_least(1, devices=self.devices)
 
     @property
     def label(self) -> str:
@@ -86,7 +87,7 @@ class Linear:
     chunk: int = 64
 
     def __post_init__(self) -> None:
-        exact.positive(chunk=self.chunk)
+        at_least(1, chunk=self.chunk)
 
 
 @dataclass(frozen=True)

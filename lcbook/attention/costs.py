@@ -27,6 +27,7 @@ from lcbook.attention.patterns import (
     require,
 )
 from lcbook.attention.sparse import AT_ONCE, sees_all
+from lcbook.formats import at_least
 
 BLOCK = 128  # of queries in one piece of a window, the default of sparse_attention
 
@@ -153,7 +154,7 @@ def attention_cost(
     (its kernel computes whole blocks of 128 that hold one); elsewhere it holds all scores. Raises ValueError for a size
     below 1, and as `patterns.check`.
     """
-    _require(length=length, heads=heads, head_dim=head_dim, batch=batch, element_size=element_size)
+    at_least(1, length=length, heads=heads, head_dim=head_dim, batch=batch, element_size=element_size)
     rows = batch * heads
     flops, peak = _work(form, length, head_dim, rows)
     moved = 4 * length * head_dim + (6 * length**2 if _holds_scores(form) else 0)
@@ -292,11 +293,11 @@ def kv_cache_bytes(
     `windows` gives each layer's window, None for a layer of full attention; a layer never keeps more than its window.
     Raises ValueError for a size below 1, or for another number of windows than layers.
     """
-    _require(layers=layers, kv_heads=kv_heads, head_dim=head_dim, length=length, element_size=element_size)
+    at_least(1, layers=layers, kv_heads=kv_heads, head_dim=head_dim, length=length, element_size=element_size)
     spans = [None] * layers if windows is None else list(windows)
     if len(spans) != layers:
         raise ValueError(f"windows has {len(spans)} entries; allowed is one for each of the {layers} layers.")
-    _require(**{f"windows[{i}]": span for i, span in enumerate(spans) if span is not None})
+    at_least(1, **{f"windows[{i}]": span for i, span in enumerate(spans) if span is not None})
     kept = sum(length if span is None else min(length, span) for span in spans)
     return 2 * kept * kv_heads * head_dim * element_size
 
@@ -307,9 +308,3 @@ def roofline_seconds(cost: AttentionCost, machine: Machine) -> float:
     Source: Williams, Waterman & Patterson 2009, CACM 52(4), 65-76.
     """
     return max(cost.flops / machine.flops_per_second, cost.bytes / machine.bytes_per_second)
-
-
-def _require(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; allowed is 1 or more.")

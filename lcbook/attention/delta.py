@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from lcbook.attention.exact import positive, same_length
+from lcbook.attention.exact import same_length
+from lcbook.formats import at_least
 
 
 def additive(
@@ -112,7 +113,7 @@ def _check(
 ) -> None:
     """Raise ValueError unless all shapes fit q [b h t d] and v [b h t e], and decays and chunk are allowed."""
     same_length(q, k, v)
-    positive(chunk=chunk)
+    at_least(1, chunk=chunk)
     allowed = {
         "k": (k, q.shape),
         "v": (v, (*q.shape[:3], v.shape[-1])),

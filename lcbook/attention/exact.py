@@ -19,19 +19,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lcbook.formats import at_least
+
 Part = tuple[Tensor, Tensor]  # out [... t e] and log_mass [... t]
-
-
-def positive(**sizes: int) -> None:
-    """Raise ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; allowed is 1 or more.")
 
 
 def same_length(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raise ValueError unless q, k and v, [b h t d] each, have the same number of tokens, at least one."""
-    positive(length=q.shape[2])
+    at_least(1, length=q.shape[2])
     for name, x in (("k", k), ("v", v)):
         if x.shape[2] != q.shape[2]:
             raise ValueError(
@@ -158,11 +153,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def tiled(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    tile: int = 128,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, tile: int = 128
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention in tiles of `tile` queries by `tile` keys; memory is linear in the length.
 
@@ -172,16 +163,12 @@ def tiled(
     al. 2022, arXiv 2205.14135, algorithms 1 and 4.
     """
     same_length(q, k, v)
-    positive(tile=tile)
+    at_least(1, tile=tile)
     return _Tiled.apply(q, k, v, tile)
 
 
 def chunked_prefill(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    chunk: int = 512,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, chunk: int = 512
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention as a server reads a prompt: `chunk` queries at a time, on all keys so far.
 
@@ -189,7 +176,7 @@ def chunked_prefill(
     Source: Agrawal et al. 2023, arXiv 2308.16369, section 4.2.
     """
     same_length(q, k, v)
-    positive(chunk=chunk)
+    at_least(1, chunk=chunk)
     outs = []
     for start in range(0, q.shape[2], chunk):
         rows = slice(start, start + chunk)
@@ -202,11 +189,7 @@ def chunked_prefill(
 
 
 def ring(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    devices: int = 4,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, devices: int = 4
 ) -> Float[Tensor, "b h t e"]:
     """Return causal attention as `devices` devices in a ring compute it, here one after another.
 
@@ -216,7 +199,7 @@ def ring(
     Source: Liu et al. 2023, arXiv 2310.01889, algorithm 1.
     """
     same_length(q, k, v)
-    positive(devices=devices)
+    at_least(1, devices=devices)
     devices = min(devices, q.shape[2])
     asking, keys, values = (x.tensor_split(devices, 2) for x in (q, k, v))
     seen = [partial(*mine, _causal(mine[0].shape[2], q)) for mine in zip(asking, keys, values, strict=True)]

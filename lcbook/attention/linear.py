@@ -3,28 +3,19 @@
     out_t = sum_{s <= t} (f(q_t) . f(k_s)) v_s / sum_{s <= t} f(q_t) . f(k_s)      with f(x) = elu(x) + 1
           = f(q_t) S_t / f(q_t) z_t      with S_t = S_{t-1} + f(k_t) v_t^T and z_t = z_{t-1} + f(k_t)
 
-The same numbers come from all pairs, from the step form with its state (S, z), and from chunks, which use pairs inside
-a chunk and the state between chunks. Source: Katharopoulos et al. 2020, arXiv 2006.16236, eqs. 7 to 9 and 16 to 20.
+Computed in chunks, by pairs inside a chunk and by the state (S, z) between chunks.
+Source: Katharopoulos et al. 2020, arXiv 2006.16236, eqs. 7 to 9 and 16 to 20.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import elu, pad
 
-from lcbook.attention.exact import positive, same_length
-
-
-@dataclass(frozen=True)
-class LinearState:
-    """All that linear attention keeps of the past: sums over keys of f(k) v^T, and of f(k)."""
-
-    kv: Float[Tensor, "b h d e"]
-    norm: Float[Tensor, "b h d"]
+from lcbook.attention.exact import same_length
+from lcbook.formats import at_least
 
 
 def features(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -33,18 +24,14 @@ def features(x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
 
 
 def linear_attention(
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    v: Float[Tensor, "b h s e"],
-    *,
-    chunk: int = 64,
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], v: Float[Tensor, "b h s e"], *, chunk: int = 64
 ) -> Float[Tensor, "b h t e"]:
     """Return causal linear attention, computed for all chunks of `chunk` tokens at once; time is linear in t.
 
     Raises ValueError for a chunk below 1. Source for the chunks: Hua et al. 2022, arXiv 2202.10447, section 3.3.
     """
     same_length(q, k, v)
-    positive(chunk=chunk)
+    at_least(1, chunk=chunk)
     length = q.shape[2]
     chunk = min(chunk, length)
     v = torch.cat([v, torch.ones_like(v[..., :1])], -1)  # the sum of the weights is one more value to sum
@@ -56,27 +43,3 @@ def linear_attention(
     before = pad(added.cumsum(2)[:, :, :-1], (0, 0, 0, 0, 1, 0))
     summed = (inside + q @ before).flatten(2, 3)[:, :, :length]
     return summed[..., :-1] / summed[..., -1:]
-
-
-def linear_attention_step(
-    state: LinearState | None,
-    q: Float[Tensor, "b h d"],
-    k: Float[Tensor, "b h d"],
-    v: Float[Tensor, "b h e"],
-) -> tuple[Float[Tensor, "b h e"], LinearState]:
-    """Return the output for one more token and the state after it; None is the state before the first token."""
-    q, k = features(q), features(k)
-    kv, norm = k[..., :, None] * v[..., None, :], k
-    if state is not None:
-        kv, norm = state.kv + kv, state.norm + norm
-    out = (q[..., None, :] @ kv)[..., 0, :] / (q * norm).sum(-1, keepdim=True)
-    return out, LinearState(kv, norm)
-
-
-def state_size(heads: int, head_dim: int, value_dim: int) -> int:
-    """Return the scalars that one layer keeps for a sequence, whatever its length: heads (d e + d).
-
-    Raises ValueError for a size below 1.
-    """
-    positive(heads=heads, head_dim=head_dim, value_dim=value_dim)
-    return heads * head_dim * (value_dim + 1)

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
 from lcbook.attention.own import Own, is_own, method
+from lcbook.formats import at_least
 
 
 def softmax(scores: Float[Tensor, "*rows"], dim: int = -1) -> Float[Tensor, "*rows"]:
@@ -95,8 +96,7 @@ def top_k(scores: Float[Tensor, "*rows"], dim: int = -1, k: int = 16) -> Float[T
     Ties are broken as torch.topk does. A row without a visible key is NaN. Raises ValueError for k below 1.
     Source: Gupta et al. 2021, arXiv 2106.06899.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}; allowed is 1 or more.")
+    at_least(1, k=k)
     largest, where = _single(scores).topk(min(k, scores.shape[dim]), dim)
     kept = torch.full_like(scores, -torch.inf, dtype=largest.dtype).scatter(dim, where, largest)
     return torch.softmax(kept, dim).to(scores.dtype)
@@ -221,7 +221,6 @@ NORMALIZERS: dict[str, Callable[..., Tensor]] = {
     "sigmoid": sigmoid,
     "stick-breaking": stick_breaking,
 }
-SUM_TO_ONE = ("softmax", "log-n softmax", "sparsemax", "entmax 1.5", "alpha-entmax", "top-k")
 
 
 AnyNormalizer = str | Own  # the name of one here, or a reader's own (see `lcbook.attention.own`)

@@ -1,7 +1,7 @@
 """One's own: a position encoding, a normalizer or a pattern that a reader writes in a notebook.
 
-Each is a frozen dataclass without parameters to train, and goes where one of the menu goes, `ModelSpec(position=...)`
-for example. Its methods, with t queries and s keys::
+Each is a frozen dataclass without parameters to train, and goes where one of the menu goes: `ModelSpec(position=...)`,
+`Randomized(inner)` and `Stage(..., position=...)`, for example. Its methods, with t queries and s keys::
 
     position     any of the three
                    add(x, positions) -> x                               x: [b, t, width]; positions: [b or 1, t]
@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lcbook.store import source
 
-METHODS = ("add", "rotate", "bias", "weights", "mask")
+POSITION = ("add", "rotate", "bias")
+METHODS = (*POSITION, "weights", "mask")
 
 
 @runtime_checkable

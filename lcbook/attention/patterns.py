@@ -21,13 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lcbook.attention.own import Own, is_own, method, try_mask
-
-
-def _require(pattern: object, **least: int) -> None:
-    """Raise ValueError for a field of `pattern` below its least value."""
-    for name, low in least.items():
-        if getattr(pattern, name) < low:
-            raise ValueError(f"{name} is {getattr(pattern, name)}; allowed is {low} or more.")
+from lcbook.formats import at_least
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Window:
     globals_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self, window=1, dilation=1)
+        at_least(1, window=self.window, dilation=self.dilation)
         if min(self.globals_at, default=0) < 0 or len(set(self.globals_at)) < len(self.globals_at):
             raise ValueError(
                 f"globals_at is {self.globals_at}; allowed are distinct places from 0 to the length - 1."
@@ -77,7 +71,7 @@ class Strided:
     stride: int = 16
 
     def __post_init__(self) -> None:
-        _require(self, window=1, stride=1)
+        at_least(1, window=self.window, stride=self.stride)
 
     @property
     def label(self) -> str:
@@ -95,7 +89,7 @@ class Chunked:
     block: int = 16
 
     def __post_init__(self) -> None:
-        _require(self, block=1)
+        at_least(1, block=self.block)
 
     @property
     def label(self) -> str:
@@ -118,7 +112,8 @@ class BigBird:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self, block=1, window=1, random=0, globals=0)
+        at_least(1, block=self.block, window=self.window)
+        at_least(0, random=self.random, globals=self.globals)
 
     @property
     def label(self) -> str:
@@ -140,7 +135,8 @@ class TopK:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self, keys=1, selector_width=0)
+        at_least(1, keys=self.keys)
+        at_least(0, selector_width=self.selector_width)
 
     @property
     def label(self) -> str:
@@ -159,7 +155,7 @@ class TopBlocks:
     blocks: int = 2
 
     def __post_init__(self) -> None:
-        _require(self, block=1, blocks=1)
+        at_least(1, block=self.block, blocks=self.blocks)
 
     @property
     def label(self) -> str:
@@ -192,8 +188,7 @@ def check(pattern: AnyPattern, length: int) -> None:
 
     A window, stride, block or number of keys beyond the length is no error: it is full attention, exactly.
     """
-    if length < 1:
-        raise ValueError(f"length is {length}; allowed is 1 or more.")
+    at_least(1, length=length)
     if isinstance(pattern, Window) and max(pattern.globals_at, default=0) >= length:
         raise ValueError(f"globals_at is {pattern.globals_at}; allowed are places from 0 to {length - 1}.")
 
@@ -266,10 +261,7 @@ def selector_scores(
 
 
 def select(
-    pattern: Content,
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    q_index: Int[Tensor, "_ t"],
+    pattern: Content, q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], q_index: Int[Tensor, "_ t"]
 ) -> Bool[Tensor, "b h t s"]:
     """Return the keys that a content pattern lets each query at the places `q_index` see, by dense scores.
 
@@ -295,10 +287,7 @@ def select(
 
 
 def best_blocks(
-    pattern: TopBlocks,
-    q: Float[Tensor, "b h t d"],
-    k: Float[Tensor, "b h s d"],
-    q_block: Int[Tensor, "_ t"],
+    pattern: TopBlocks, q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h s d"], q_block: Int[Tensor, "_ t"]
 ) -> Int[Tensor, "b h t n"]:
     """Return the blocks each query sees: its own first, then the earlier ones of highest score with their mean key.
 
@@ -326,8 +315,7 @@ def reach(mask: Bool[Tensor, "t t"], layers: int) -> Bool[Tensor, "t t"]:
 
     Raises ValueError for fewer than one layer or a mask that is not square.
     """
-    if layers < 1:
-        raise ValueError(f"layers is {layers}; allowed is 1 or more.")
+    at_least(1, layers=layers)
     if mask.ndim != 2 or mask.shape[0] != mask.shape[1]:
         raise ValueError(f"mask has shape {tuple(mask.shape)}; allowed is a square one.")
     step = mask.float()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lcbook.attention.attend import attend
-from lcbook.attention.exact import Part, fused, hide, merge, partial, positive, same_length
+from lcbook.attention.exact import Part, fused, hide, merge, partial, same_length
 from lcbook.attention.patterns import (
     AnyPattern,
     BigBird,
@@ -34,6 +34,7 @@ from lcbook.attention.patterns import (
     random_blocks,
     visible,
 )
+from lcbook.formats import at_least
 
 # Pieces hold so many scores (or gathered numbers) at a time: what fits a processor's cache, and what fills a GPU.
 AT_ONCE = {"cpu": 2**19, "gpu": 2**26}
@@ -56,7 +57,7 @@ def sparse_attention(
     """
     same_length(q, k, v)
     check(pattern, q.shape[2])
-    positive(block=block)
+    at_least(1, block=block)
     if sees_all(pattern, q.shape[2]):
         return fused(q, k, v)
     match pattern:

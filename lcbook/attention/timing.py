@@ -2,7 +2,8 @@
 
 The unit of evidence is the round. In each round every form is timed once at every length, so that whatever else the
 machine does hits all of them alike; intervals are over rounds. On the CPU the seconds are those that one core spends
-on the call: a core that other programs hold meanwhile does not count, and no thread waits for another.
+on the call: a core that other programs hold meanwhile does not count, and no thread waits for another. The runs of
+other notebooks with this cache pause meanwhile, since a neighbour slows the memory that cores share.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from lcbook import runtime
+from lcbook import runtime, turns
 from lcbook.attention.backends import Form, attention_by
 from lcbook.attention.costs import AttentionCost, Machine, attention_cost, roofline_seconds
 from lcbook.formats import label
@@ -83,7 +84,7 @@ def machine() -> Machine:
     The rate is that of the best of a few float32 matrix products (larger on a GPU), the bandwidth that of a large copy.
     """
     device, sizes = runtime.device().type, (4096, 8192) if runtime.device().type == "cuda" else (768, 1024)
-    with runtime.one_thread():
+    with runtime.one_thread(), turns.alone(runtime.cache_dir()):
         rate = max(matmul_rate(size, 5, device=device) for size in sizes)
         return Machine(rate, bandwidth(2**30 if device == "cuda" else 2**28, device=device))
 
@@ -218,7 +219,7 @@ class Timing:
 
     def _rows(self) -> list[dict[str, Any]]:
         found, shape = [], (self.heads, self.head_dim)
-        with runtime.one_thread():
+        with runtime.one_thread(), turns.alone(runtime.cache_dir()):
             cells = _cells(self.forms, self.lengths, shape, self.backward, self.most_bytes, self.most_seconds)
             if not cells:
                 raise ValueError(

@@ -20,7 +20,7 @@ from lcbook.models import costs
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.models.positions import ALiBi
 from lcbook.runtime import one_thread
-from lcbook.tasks.recall import MQAR
+from lcbook.tasks.mqar import MQAR
 
 LENGTH = 64
 TRAINING = MQAR(seed=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 from lcbook.evaluation.scorers import SCORERS
@@ -65,20 +64,6 @@ def inspect_task(design: Design, model: LanguageModel, *, name: str = "recall") 
         config=_inspect("model").GenerateConfig(temperature=0.0, max_tokens=design.reply_tokens),
         name=name,
     )
-
-
-def inspect_counts(samples: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return a row for each scored sample of an inspect_ai log: its metadata, and `correct` of `total` answers.
-
-    `pandas.DataFrame` of them is a frame for `clustered.clustered_recall`. A sample without a score has failed: both
-    are 0.
-    """
-    rows = []
-    for sample in samples:
-        score = (sample.scores or {}).get("recall")
-        told = score.metadata if score is not None else {"right": 0, "asked": 0}
-        rows.append({**sample.metadata, "correct": told["right"], "total": told["asked"]})
-    return rows
 
 
 def _inspect(part: str) -> Any:

@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from lcbook.evaluation.fitting import Cut, Encode, Fitter, Layout, Measure, Written, counted, token_at, write
+from lcbook.formats import at_least
 from lcbook.llm.protocol import LanguageModel
 from lcbook.tasks.haystacks import Competing, Haystack
 from lcbook.tasks.items import Item
@@ -100,9 +101,7 @@ def build(
     """
     if not 0 <= depth <= 1:
         raise ValueError(f"depth is {depth}; allowed is a share from 0 to 1.")
-    for name, value in (("reply_tokens", reply_tokens), ("seed", seed)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}; allowed is 0 or more.")
+    at_least(0, reply_tokens=reply_tokens, seed=seed)
     encode, besides = model.encode, reply_tokens + model.overhead()
     rng = np.random.default_rng([seed, 3])
     layout = _layout(item, haystack, rng)

@@ -26,6 +26,7 @@ from lcbook.evaluation.files import (
 )
 from lcbook.evaluation.prompts import Prompt, build
 from lcbook.evaluation.scorers import SCORERS
+from lcbook.formats import at_least
 from lcbook.llm.protocol import LanguageModel, Reply
 from lcbook.store import canonical
 from lcbook.tasks.haystacks import Competing, Haystack, open_haystack
@@ -67,10 +68,8 @@ class Design:
         for depth in self.depths:
             if not 0 <= depth <= 1:
                 raise ValueError(f"depths has {depth}; allowed is 0 (the start) to 1 (the end).")
-        least = {"samples": 1, "seed": 0, "reply_tokens": 1}
-        for name, value in [("lengths", min(self.lengths)), *((name, getattr(self, name)) for name in least)]:
-            if value < least.get(name, 1):
-                raise ValueError(f"{name} is {value}; allowed is {least.get(name, 1)} or more.")
+        at_least(1, lengths=min(self.lengths), samples=self.samples, reply_tokens=self.reply_tokens)
+        at_least(0, seed=self.seed)
         open_haystack(self.haystack)
 
     def places(self) -> list[Place]:

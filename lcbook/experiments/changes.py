@@ -17,7 +17,7 @@ from lcbook.formats import label
 from lcbook.models import surgery
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import AnyPosition
-from lcbook.tasks.recall import Task
+from lcbook.tasks.base import Task
 
 TUNE_SEED = 1_000_000  # added to a run's seed where its model is trained further
 

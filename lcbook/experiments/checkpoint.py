@@ -24,10 +24,10 @@ from torch import Tensor
 
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.store import COMPUTE_VERSION, SOURCE, DamagedFileError, canonical, source, write_bytes
-from lcbook.tasks.recall import Task
+from lcbook.tasks.base import Task
 
 FORMAT = 1  # raise this when what a file holds changes
-# Where the classes of specs stood when older files were written -> where they stand.
+# Where the classes of specs stood when older files were written -> where they stand. A class's own row comes first.
 MOVED = {
     "lcbook.corpus": "lcbook.tasks.corpus",
     "lcbook.experiment": "lcbook.experiments.spec",
@@ -44,6 +44,9 @@ MOVED = {
     "lcbook.schedules": "lcbook.experiments.schedules",
     "lcbook.symbols": "lcbook.tasks.symbols",
     "lcbook.tasks": "lcbook.tasks.recall",
+    "lcbook.tasks.MQAR": "lcbook.tasks.mqar",
+    "lcbook.tasks.opened": "lcbook.tasks.mixture",
+    "lcbook.tasks.recall.MQAR": "lcbook.tasks.mqar",
     "lcbook.train": "lcbook.experiments.train",
 }
 
@@ -118,7 +121,8 @@ def restored(value: Any, own: Mapping[str, type] | None = None) -> Any:
     module, _, name = value["is"].rpartition(".")
     try:
         if module.partition(".")[0] == "lcbook":
-            kind = getattr(importlib.import_module(MOVED.get(module, module)), name)
+            home = MOVED.get(value["is"]) or MOVED.get(module, module)
+            kind = getattr(importlib.import_module(home), name)
         else:
             kind = (own or {}).get(value["is"]) or getattr(sys.modules[module], name)
         if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):

@@ -29,7 +29,8 @@ from lcbook.models.decoder import Decoder
 from lcbook.models.layers import places
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.recall import Batch, KeyValueRecall
+from lcbook.tasks.base import Batch
+from lcbook.tasks.recall import KeyValueRecall
 
 TEXTS_POOLED = 32  # texts whose haystacks together stand for the haystack of a longer text
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lcbook.models.decoder import Decoder
 from lcbook.models.layers import Attention
-from lcbook.tasks.opened import Opened
-from lcbook.tasks.recall import Batch
+from lcbook.tasks.base import Batch
+from lcbook.tasks.mixture import Opened
 
 
 def attention_maps(

@@ -14,9 +14,10 @@ from lcbook.attention.patterns import Full
 from lcbook.experiments.changes import Change
 from lcbook.experiments.heads import attention_maps, lookup_share, previous_token_share
 from lcbook.experiments.spec import Spec, columns
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.recall import Batch, Task
+from lcbook.tasks.base import Batch, Task
 
 TOKENS_AT_ONCE = 2**17
 Rows = list[dict[str, Any]]
@@ -30,8 +31,7 @@ class Pairs:
     pairs: int
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise ValueError(f"pairs is {self.pairs}; allowed is 1 or more.")
+        at_least(1, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def require_lengths(lengths: Sequence[int], questions: int = 1) -> None:
     """Raise ValueError unless all lengths are 1 or more, and the questions too."""
     if min(lengths, default=1) < 1:
         raise ValueError(f"lengths is {lengths}; allowed are lengths of 1 or more.")
-    if questions < 1:
-        raise ValueError(f"questions is {questions}; allowed is 1 or more.")
+    at_least(1, questions=questions)
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ class Depth:
     bins: int = 10
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise ValueError(f"bins is {self.bins}; allowed is 1 or more.")
+        at_least(1, bins=self.bins)
 
     def sort(self, batch: Batch) -> Tensor:
         """Return the bin of each answer, [b a]."""

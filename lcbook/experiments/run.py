@@ -23,7 +23,7 @@ from lcbook.experiments.train import GATE, Trained, TrainSpec, train
 from lcbook.models.decoder import Decoder, build
 from lcbook.models.positions import longest
 from lcbook.store import DamagedFileError, cached_rows, digest, load_keyed, save_keyed, store
-from lcbook.tasks.recall import Task
+from lcbook.tasks.base import Task
 
 CHECKPOINT_SECONDS = 30.0  # a training that takes longer leaves a checkpoint this often
 

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple, Protocol, assert_never, runtime_checkab
 
 import torch
 
-from lcbook.models.positions import Position
+from lcbook.models.positions import AnyPosition, require_position
 
 GRAIN = 8  # lengths that change are multiples of this
 
@@ -48,12 +48,18 @@ class LogUniform:
 class Stage:
     """Updates at `length` for a `share` of the tokens; `position`, if given, replaces the encoding from here on.
 
+    Raises ValueError for a position that is no encoding.
+
     Source: a larger RoPE base or YaRN at the longer stage, as in Xiong et al. 2309.16039 and Peng et al. 2309.00071.
     """
 
     length: int
     share: float | int
-    position: Position | None = None
+    position: AnyPosition | None = None
+
+    def __post_init__(self) -> None:
+        if self.position is not None:
+            require_position(self.position)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Update(NamedTuple):
 
     length: int
     sequences: int
-    position: Position | None = None
+    position: AnyPosition | None = None
 
 
 @runtime_checkable
@@ -179,7 +185,7 @@ def plan(spec: Budget, seed: int) -> tuple[Update, ...]:
     return tuple(planned)
 
 
-def _length(spec: Budget, i: int, draw: float) -> tuple[int, Position | None]:
+def _length(spec: Budget, i: int, draw: float) -> tuple[int, AnyPosition | None]:
     """Return the length and the encoding of update `i`, from 0; `draw` is uniform on [0, 1)."""
     lengths = spec.lengths
     match lengths:

@@ -13,7 +13,8 @@ from lcbook.attention.own import METHODS, is_own
 from lcbook.experiments.train import TrainSpec
 from lcbook.formats import label
 from lcbook.models.decoder import ModelSpec
-from lcbook.tasks.recall import KeyValueRecall, Task
+from lcbook.tasks.base import Task
+from lcbook.tasks.recall import KeyValueRecall
 
 
 @dataclass(frozen=True)

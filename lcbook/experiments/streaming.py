@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lcbook import runtime
+from lcbook import runtime, turns
 from lcbook.attention.patterns import Full
 from lcbook.attention.timing import peak_bytes
 from lcbook.experiments.measures import Measure, Pairs, Rows, require_lengths
@@ -30,7 +30,8 @@ from lcbook.experiments.spec import Spec
 from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import Softmax
 from lcbook.models.positions import NoPosition
-from lcbook.tasks.recall import Batch, KeyValueRecall, Task, distinct
+from lcbook.tasks.base import Batch, Task, distinct
+from lcbook.tasks.recall import KeyValueRecall
 
 PIECE = 2**20  # tokens drawn at once
 NORMALIZERS = ("softmax", "log-n softmax")
@@ -269,8 +270,8 @@ class ReadingCost(Measure):
     """What it costs to read a text of each length piece by piece and answer its questions, on one core.
 
     One row a length and round: length, round, cpu_seconds (of one core; wall seconds on a GPU), peak_bytes (of tensors
-    alive at once, once a length), correct and total. Drawing the text is part of it. Ask it with one worker, since a
-    neighbour disturbs the clock. Raises ValueError as `Streamed`, and for fewer than one round.
+    alive at once, once a length), correct and total. Drawing the text is part of it. Other runs with this cache pause
+    meanwhile. Raises ValueError as `Streamed`, and for fewer than one round.
     """
 
     lengths: tuple[int, ...]
@@ -295,7 +296,7 @@ class ReadingCost(Measure):
             return sum(a == b for a, b in zip(found, text.batch.answers[0].tolist(), strict=True))
 
         rows: list[dict[str, Any]] = []
-        with runtime.one_thread():
+        with runtime.one_thread(), turns.alone(runtime.cache_dir()):
             for length in self.lengths:
                 peak = peak_bytes(partial(read, length, self.rounds))
                 for number in range(self.rounds):

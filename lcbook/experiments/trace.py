@@ -16,7 +16,7 @@ from lcbook.experiments.spec import Spec
 from lcbook.experiments.train import train
 from lcbook.models.decoder import Decoder, build
 from lcbook.models.positions import draw_positions
-from lcbook.tasks.recall import Batch
+from lcbook.tasks.base import Batch
 
 
 @torch.no_grad()

@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from lcbook import turns
 from lcbook.experiments.checkpoint import Checkpoint, State, training
 from lcbook.experiments.schedules import Fixed, Lengths, Update, check, plan
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder
 from lcbook.models.positions import draw_positions
 from lcbook.models.surgery import reposition
-from lcbook.tasks.recall import Batch, Task
+from lcbook.tasks.base import Batch, Task
 
 GATE = 0.99
 ANSWERS_AT_GATE = 1000  # answers over which the running recall is taken
@@ -53,9 +55,7 @@ class TrainSpec:
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
-        for name in ("length", "updates", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        at_least(1, length=self.length, updates=self.updates, batch=self.batch)
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; allowed is more than 0.")
         if not 0 <= self.warmup < 1:
@@ -164,6 +164,7 @@ def train(
         rate = learning_rate(spec, state.tokens / (spec.batch * spec.length))
         right = _step(model, batch, positions, spec, optimizer, rate)
         state.tokens += one.length * one.sequences
+        started += turns.pause()
         recall = state.count(right, batch.answers.numel(), ANSWERS_AT_GATE)
         state.seconds = time.perf_counter() - started
         if state.stage < len(stages):

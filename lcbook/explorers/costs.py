@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from lcbook.attention.costs import kv_cache_bytes
 from lcbook.explorers.controls import Slider, format_number
 from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
+from lcbook.formats import at_least
 
 HEAD_WIDTH = 128  # channels of one head, as in the Llama models
 MLP = 3.5  # hidden width of the SwiGLU layer in widths, as in Llama 3 8B and 70B (arXiv:2407.21783, table 3)
@@ -39,9 +40,7 @@ class Sizes:
     window: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "group", "number_bytes", "every", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        at_least(1, **vars(self))
         if self.width % HEAD_WIDTH:
             raise ValueError(f"width is {self.width}; allowed is a multiple of {HEAD_WIDTH}.")
 

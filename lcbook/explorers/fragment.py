@@ -77,7 +77,7 @@ def frames(
         )
         size = [round(96 * inches) for inches in figure.get_size_inches()]
         plt.close(figure)
-    pictures = _lighter([d[0] for d in drawn], [d[1] for d in drawn])
+    pictures = _lighter([d[0] for d in drawn], lambda: [d[1] for d in drawn])
     first = f"{alt} ({name}: {labels[0]})"
     body = (
         f'<div class="lc-controls">{slider_html(name, labels[0], len(values) - 1, 0)}</div>'
@@ -164,9 +164,11 @@ def _still(fallback: Figure | None, alt: str) -> tuple[str, bytes | None]:
     """Return what stands in for a figure where no script runs, and in a PDF; close the figure."""
     if fallback is None:
         return f"<p>{html.escape(alt)}</p>", None
-    png, svg, webp = (_picture(fallback, kind) for kind in ("png", "svg", "webp"))
+    svg = _picture(fallback, "svg")
+    fallback.set_layout_engine("none")  # the layout that was just found
+    png, address = _picture(fallback, "png"), _lighter([svg], lambda: [_picture(fallback, "webp")])[0]
     plt.close(fallback)
-    return f'<img class="dark-light" src="{_lighter([svg], [webp])[0]}" alt="{html.escape(alt)}">', png
+    return f'<img class="dark-light" src="{address}" alt="{html.escape(alt)}">', png
 
 
 def _require_alt(alt: str) -> None:
@@ -193,10 +195,11 @@ def _picture(figure: Figure, kind: str) -> bytes:
         return buffer.getvalue()
 
 
-def _lighter(svg: list[bytes], webp: list[bytes]) -> list[str]:
+def _lighter(svg: list[bytes], webp: Callable[[], list[bytes]]) -> list[str]:
     """Data addresses of the pictures in the kind to send: SVG, unless it is heavy and WebP is smaller."""
-    heavy = sum(map(len, svg)) > CRISP_BYTES * len(svg) and sum(map(len, webp)) < sum(map(len, svg))
-    kind, chosen = ("webp", webp) if heavy else ("svg+xml", svg)
+    kind, chosen, size = "svg+xml", svg, sum(map(len, svg))
+    if size > CRISP_BYTES * len(svg) and sum(map(len, smaller := webp())) < size:
+        kind, chosen = "webp", smaller
     return [f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}" for data in chosen]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,19 +14,10 @@ from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
 LONGEST = 8192 * 64
 
 
-def rope_score(distances: Iterable[float | int], base: float | int, head_width: int) -> list[float]:
-    """RoPE's score of a query and a key of equal content, in [-1, 1]: the mean of cos(distance x angle).
-
-    Channel i of head_width / 2 turns by base ** (-2 i / head_width) radians a token (Su et al.,
-    arXiv:2104.09864).
-    """
-    d = np.asarray(list(distances), dtype=np.float64)
-    return np.cos(d[:, None] * _angles(base, head_width)).mean(1).tolist()
-
-
 def rope_turns(base: float | int, head_width: int, training_length: int) -> list[float]:
     """Full turns each channel has made at `training_length` tokens, fast channel first.
 
+    Channel i of head_width / 2 turns by base ** (-2 i / head_width) radians a token (Su et al., arXiv:2104.09864).
     A channel below one turn meets phases beyond the training length that it has never seen; the channels at
     or above are the critical dimension of Liu et al. (arXiv:2310.05209), counted in pairs.
     """

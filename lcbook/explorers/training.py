@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lcbook import stats
 from lcbook.explorers.controls import Choice, Control, Slider, format_number
 from lcbook.explorers.fragment import BLUE, ORANGE, Explorer, live, script
+from lcbook.formats import at_least
 from lcbook.plots.depth import bin_middles
 from lcbook.stats.estimate import pooled_chance, require_columns
 from lcbook.tasks.recall import depth_weights
@@ -174,8 +175,7 @@ def distance_trained(kind: str, shortest: float | int, target: float | int, dist
     Of n tokens in a sequence n - d have one. Raises ValueError as `length_at`, and for a negative distance.
     """
     _check(kind, shortest, target)
-    if distance < 0:
-        raise ValueError(f"distance is {distance}; allowed is 0 or more.")
+    at_least(0, distance=distance)
     if distance >= target:
         return 0.0
     least = max(shortest, distance)  # shorter sequences have no such pair

@@ -15,6 +15,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
+from lcbook.formats import at_least
 from lcbook.llm.wire import Answer, hide, read_answer, read_message, retry_after
 
 FIRST_WAIT = 0.5  # seconds before the second attempt, doubled before each later one
@@ -71,9 +72,7 @@ class Connection:
         concurrency: int,
         per_minute: float | int | None,
     ) -> None:
-        for name, value in (("concurrency", concurrency), ("attempts", attempts)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; allowed is 1 or more.")
+        at_least(1, concurrency=concurrency, attempts=attempts)
         for name, number in (("timeout", timeout), ("per_minute", per_minute)):
             if number is not None and not 0 < number < math.inf:
                 raise ValueError(f"{name} is {number}; allowed is a finite number above 0.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lcbook.formats import at_least
 from lcbook.llm import replies
 from lcbook.llm.connection import Connection, Failure
 from lcbook.llm.protocol import Encoded, Reply
@@ -136,8 +137,7 @@ class Endpoint:
         fail (a refused key, an endpoint that is gone), the rest are not sent. Raises ValueError for a `max_tokens`
         below 1 and, before anything was answered, for an endpoint that is down, refuses the key or has no such model.
         """
-        if max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens}; allowed is 1 or more.")
+        at_least(1, max_tokens=max_tokens)
         opening, places = self._open(), dict[str, list[int]]()
         for index, prompt in enumerate(prompts):
             request = self._request(opening, prompt, max_tokens)

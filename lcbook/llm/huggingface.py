@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lcbook.formats import at_least
 from lcbook.llm.protocol import Encoded, Reply
 
 CHUNK = 2048  # prompt tokens computed at once: bounds the memory that scores take
@@ -112,8 +113,7 @@ class HuggingFace:
         A prompt that has no tokens, does not fit the window together with `max_tokens`, or fails in the model yields a
         Reply with `error`. Raises ValueError if `max_tokens` is below 1.
         """
-        if max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens}; allowed is 1 or more.")
+        at_least(1, max_tokens=max_tokens)
         return self._replies([self._tokens(prompt) for prompt in prompts], max_tokens)
 
     def _tokens(self, prompt: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import math
 
 import torch
 
-from lcbook.attention.exact import positive
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder
 from lcbook.models.mixers import RecurrentMemory, Segmented
 from lcbook.models.spec import ModelSpec
@@ -25,7 +25,7 @@ def parameters(spec: ModelSpec, vocabulary: int) -> int:
 
     Raises ValueError for a vocabulary below 1.
     """
-    positive(vocabulary=vocabulary)
+    at_least(1, vocabulary=vocabulary)
     with torch.device("meta"):
         return sum(one.numel() for one in Decoder(spec, vocabulary).parameters() if one.requires_grad)
 
@@ -37,9 +37,8 @@ def most_pairs(scalars: int, values: int, bits: float | int = 32) -> float:
     be read must differ between all of them, so n log2(values) <= scalars * bits. What the keys are costs extra.
     Raises ValueError for fewer than 1 scalar, 2 values, or bits of 0 or less.
     """
-    positive(scalars=scalars)
-    if values < 2:
-        raise ValueError(f"values is {values}; allowed is 2 or more.")
+    at_least(1, scalars=scalars)
+    at_least(2, values=values)
     if not bits > 0:
         raise ValueError(f"bits is {bits}; allowed is more than 0.")
     return scalars * bits / math.log2(values)
@@ -61,9 +60,7 @@ def forward_flops(
     outputs. Raises ValueError for a size below 1 or a segment longer than the sequence.
     """
     asked = length if answers is None else answers
-    for name, size in (("vocabulary", vocabulary), ("batch", batch), ("length", length), ("answers", asked)):
-        if size < 1:
-            raise ValueError(f"{name} is {size}; allowed is 1 or more.")
+    at_least(1, vocabulary=vocabulary, batch=batch, length=length, answers=asked)
     mixer = spec.mixer
     if isinstance(mixer, Segmented) and mixer.segment > length:
         raise ValueError(f"segment is {mixer.segment} for {length} tokens; allowed is at most the length.")

@@ -17,12 +17,7 @@ from lcbook.attention.linear import linear_attention
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.patterns import AnyPattern, TopBlocks, TopK, check, select, visible
 from lcbook.attention.segments import compressive_memory, segment_attention
-from lcbook.models.mixers import (
-    Additive,
-    CompressiveMemory,
-    Recurrent,
-    SegmentRecurrence,
-)
+from lcbook.models.mixers import Additive, CompressiveMemory, Recurrent, SegmentRecurrence
 from lcbook.models.positions import PositionEncoding
 from lcbook.models.spec import ModelSpec
 

@@ -19,6 +19,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from lcbook.attention.patterns import Full
+from lcbook.formats import at_least
 from lcbook.models.decoder import Decoder, ModelSpec
 from lcbook.models.layers import Attention
 from lcbook.models.mixers import Softmax
@@ -63,8 +64,7 @@ def export(
     """
     _check_spec(model)
     _check_words(words, model.embedding.num_embeddings, unknown, end)
-    if window < 1:
-        raise ValueError(f"window is {window}; allowed is 1 or more.")
+    at_least(1, window=window)
     ends = list(words).index(end)
     files = {
         "config.json": _json(_config(model.spec, len(words), window, ends)),

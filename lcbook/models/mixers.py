@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lcbook.attention.exact import positive
+from lcbook.formats import at_least
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class SegmentRecurrence:
     segment: int = 32
 
     def __post_init__(self) -> None:
-        positive(segment=self.segment)
+        at_least(1, segment=self.segment)
 
     @property
     def label(self) -> str:
@@ -236,7 +236,7 @@ class CompressiveMemory:
     delta: bool = False
 
     def __post_init__(self) -> None:
-        positive(segment=self.segment)
+        at_least(1, segment=self.segment)
 
     @property
     def label(self) -> str:
@@ -268,9 +268,8 @@ class RecurrentMemory(Keeping):
     memory: int = 4
 
     def __post_init__(self) -> None:
-        positive(segment=self.segment)
-        if self.memory < 0:
-            raise ValueError(f"memory is {self.memory}; allowed is 0 or more.")
+        at_least(1, segment=self.segment)
+        at_least(0, memory=self.memory)
 
     @property
     def label(self) -> str:

@@ -25,6 +25,7 @@ from lcbook.models.position_specs import (
     require_buckets,
     require_count,
     require_even,
+    require_scaling,
 )
 
 
@@ -42,11 +43,13 @@ def rope_frequencies(
     """RoPE's head_dim / 2 frequencies (radians a token, float32), and the factor by which q and k both grow.
 
     `length` is the current length in tokens; only Dynamic and LongRoPE read it (None: the original length).
-    Raises ValueError for an odd head_dim, for head_dim 2 with NTK or Dynamic, for a base <= 1, and where
-    LongRoPE does not have head_dim / 2 factors.  Source: Su et al. 2104.09864, eq. 15; the scalings' own.
+    Raises ValueError for an odd head_dim, for head_dim 2 with NTK or Dynamic, for a base <= 1, for what is no
+    Scaling, and where LongRoPE does not have head_dim / 2 factors.
+    Source: Su et al. 2104.09864, eq. 15; the scalings' own.
     """
     require_even("head_dim", head_dim)
     require_base(base)
+    require_scaling(scaling)
     require(length is None or length >= 1, "length", length, "None or an integer >= 1")
     inv_freq, attention_factor = inverse_frequencies(head_dim, base), 1.0
     match scaling:

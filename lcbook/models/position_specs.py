@@ -10,6 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lcbook.attention.own import POSITION, Own, is_own
+from lcbook.formats import label
+
 
 def require(ok: bool, argument: str, value: object, allowed: str) -> None:
     """Raise ValueError("<argument> must be <allowed>, got <value>") unless `ok`."""
@@ -37,6 +40,12 @@ def require_buckets(buckets: int, max_distance: int) -> None:
     require_count("buckets", buckets, least=2)
     half = buckets // 2
     require(max_distance > half, "max_distance", max_distance, f"more than buckets // 2 = {half}")
+
+
+def require_scaling(scaling: object) -> None:
+    """Raise ValueError unless `scaling` is None or one of the ways to stretch RoPE."""
+    ok = scaling is None or isinstance(scaling, Scaling)
+    require(ok, "scaling", scaling, "None, Linear, NTK, Dynamic, YaRN, LongRoPE or Llama3")
 
 
 def _require_factor(factor: float) -> None:
@@ -214,8 +223,7 @@ class RoPE:
 
     def __post_init__(self) -> None:
         require_base(self.base)
-        ok = self.scaling is None or isinstance(self.scaling, Scaling)
-        require(ok, "scaling", self.scaling, "None, Linear, NTK, Dynamic, YaRN, LongRoPE or Llama3")
+        require_scaling(self.scaling)
 
     @property
     def label(self) -> str:
@@ -265,11 +273,12 @@ class Randomized:
     Source: Ruoss et al. 2305.16843, section 3.
     """
 
-    inner: Plain
+    inner: Plain | Own
     max_length: int
 
     def __post_init__(self) -> None:
-        require(isinstance(self.inner, Plain), "inner", self.inner, "an encoding other than Randomized")
+        ok = isinstance(self.inner, Plain) or is_own(self.inner, *POSITION)
+        require(ok, "inner", self.inner, "an encoding other than Randomized, of the menu or one's own")
         require_count("max_length", self.max_length)
         if isinstance(self.inner, Learned):
             rows = self.inner.length
@@ -283,7 +292,7 @@ class Randomized:
     @property
     def label(self) -> str:
         """What figures and tables call it, for example "RoPE randomized"."""
-        return f"{self.inner.label} randomized"
+        return f"{label(self.inner)} randomized"
 
 
 Position = Plain | Randomized

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lcbook.attention.own import Own, method
+from lcbook.attention.own import POSITION, Own, is_own, method
 from lcbook.models.position_formulas import (
     alibi_slopes,
     apply_rope,
@@ -46,29 +46,14 @@ from lcbook.models.position_specs import (
 )
 
 __all__ = [
-    "NAMES", "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
+    "NTK", "ALiBi", "AnyPosition", "Dynamic", "Learned", "Linear", "Llama3", "LongRoPE", "NoPosition",
     "Position", "PositionEncoding", "Randomized", "RoPE", "Scaling", "Sinusoidal", "T5Bias", "YaRN", "alibi_slopes",
-    "apply_rope", "draw_positions", "longest", "named", "rope_frequencies", "sinusoidal", "t5_bucket",
+    "apply_rope", "draw_positions", "longest", "require_position", "rope_frequencies", "sinusoidal",
+    "t5_bucket",
 ]  # fmt: skip
 
 
 AnyPosition = Position | Own  # one of the menu, or a reader's own (see `lcbook.attention.own`)
-
-NAMES: dict[str, Position] = {
-    "none": NoPosition(),
-    "sinusoidal": Sinusoidal(),
-    "learned": Learned(length=1024),
-    "RoPE": RoPE(),
-    "ALiBi": ALiBi(),
-    "T5 bias": T5Bias(),
-}
-
-
-def named(name: str) -> Position:
-    """The encoding called `name` in `NAMES`, capitals ignored; ValueError lists the names."""
-    by_name = {key.lower(): position for key, position in NAMES.items()}
-    require(name.lower() in by_name, "name", name, "one of " + ", ".join(NAMES))
-    return by_name[name.lower()]
 
 
 def longest(position: AnyPosition) -> int | None:
@@ -78,6 +63,15 @@ def longest(position: AnyPosition) -> int | None:
             return length
         case _:
             return None
+
+
+def require_position(position: object) -> None:
+    """Raise ValueError unless `position` is an encoding, of the menu or a reader's own."""
+    if not isinstance(position, Position) and not is_own(position, *POSITION):
+        raise ValueError(
+            f"position is {position!r}; allowed is one of lcbook.models.positions, or a frozen dataclass with a method "
+            "add, rotate or bias."
+        )
 
 
 def draw_positions(

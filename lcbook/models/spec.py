@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from lcbook.attention.exact import positive
 from lcbook.attention.normalizers import AnyNormalizer
 from lcbook.attention.normalizers import normalizer as find_normalizer
-from lcbook.attention.own import is_own, try_position, try_weights
+from lcbook.attention.own import try_position, try_weights
 from lcbook.attention.patterns import AnyPattern, Full
 from lcbook.attention.patterns import require as require_pattern
+from lcbook.formats import at_least
 from lcbook.models.mixers import Mixer, Recurrent, Shape, Softmax
-from lcbook.models.positions import AnyPosition, NoPosition, Position, PositionEncoding
+from lcbook.models.position_specs import Plain
+from lcbook.models.positions import AnyPosition, NoPosition, PositionEncoding, require_position
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,8 @@ class ModelSpec:
     learn_scale: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
-        for name in ("kv_heads", "mlp"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 0 or more.")
+        at_least(1, layers=self.layers, width=self.width, heads=self.heads)
+        at_least(0, kv_heads=self.kv_heads, mlp=self.mlp)
         if self.width % self.heads:
             raise ValueError(f"width is {self.width}; allowed is a multiple of heads ({self.heads}).")
         if self.kv_heads and self.heads % self.kv_heads:
@@ -102,19 +99,14 @@ class ModelSpec:
 
         Raises ValueError for a length below 1.
         """
-        positive(length=length)
+        at_least(1, length=length)
         return self.mixer.state_size(self.shape, length)
 
 
 def _check_position(position: AnyPosition, width: int, heads: int) -> None:
     """Raise ValueError for what is no position encoding, or none for this width and number of heads."""
-    if isinstance(position, Position):
-        with torch.random.fork_rng(devices=[]):
-            PositionEncoding(position, width=width, heads=heads, head_dim=width // heads)
-    elif is_own(position, "add", "rotate", "bias"):
-        try_position(position, width, heads)
-    else:
-        raise ValueError(
-            f"position is {position!r}; allowed is one of lcbook.models.positions, or a frozen dataclass with a method "
-            "add, rotate or bias."
-        )
+    require_position(position)
+    with torch.random.fork_rng(devices=[]):
+        inner = PositionEncoding(position, width=width, heads=heads, head_dim=width // heads).inner
+    if not isinstance(inner, Plain):
+        try_position(inner, width, heads)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats as distributions
 
 from lcbook import stats
-from lcbook.formats import called, percent, tokens
+from lcbook.formats import at_least, called, percent, tokens
 from lcbook.plots._lines import (
     COUNTS,
     POINT,
@@ -144,8 +144,7 @@ def forecast_panels(frame: pd.DataFrame, *, hue: str = "arm", columns: int = 3) 
     ValueError for missing columns, no rows, mixed probes, counts out of range, or fewer columns than one.
     """
     require_columns(frame, (hue, "seed", "length", *FORECAST, "chance"))
-    if columns < 1:
-        raise ValueError(f"columns is {columns}; allowed is 1 or more.")
+    at_least(1, columns=columns)
     right, came = _recalls(frame, [hue, "length"])
     look, panels = looks(list(frame[hue].unique())), facets(frame, hue, columns=columns, height=2.1)
     columns = min(columns, len(panels))

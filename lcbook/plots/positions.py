@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from lcbook.formats import Number, short, tokens
+from lcbook.formats import Number, at_least, short, tokens
 from lcbook.models.positions import Scaling, rope_frequencies
 from lcbook.plots._lines import below, log_axis, mark_x
 from lcbook.plots._style import dress, new, styled
@@ -26,9 +26,7 @@ def phase_table(
     at test alone, and `unseen` is the share of the circle first met at test. Raises ValueError as
     `rope_frequencies`.
     """
-    for name, length in (("train_length", train_length), ("test_length", test_length)):
-        if length < 1:
-            raise ValueError(f"{name} is {length}; allowed is 1 or more.")
+    at_least(1, train_length=train_length, test_length=test_length)
     plain, _ = rope_frequencies(head_dim, float(base))
     scaled, _ = rope_frequencies(head_dim, float(base), scaling, length=test_length)
     trained = plain.double().numpy() * train_length / (2 * math.pi)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from lcbook import stats
-from lcbook.formats import Number, called, percent, short, tokens
+from lcbook.formats import Number, at_least, called, percent, short, tokens
 from lcbook.plots._lines import (
     COUNTS,
     POINT,
@@ -92,8 +92,7 @@ def learning_curves(
     """
     if not recalls or not all(len(seeds) and all(map(len, seeds)) for seeds in recalls.values()):
         raise ValueError("recalls has no arm, or a seed without recalls; allowed is one or more of each.")
-    if window < 1:
-        raise ValueError(f"window is {window}; allowed is 1 or more.")
+    at_least(1, window=window)
     table = pd.concat(
         pd.DataFrame({"arm": arm, "seed": i, "update": range(1, len(seed) + 1),
                       "recall": pd.Series(seed, dtype=float).rolling(window, min_periods=1).mean()})

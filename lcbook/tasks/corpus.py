@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.tasks.base import Batch, distinct, require_room
 
 NAMES = """Ada Ben Cora Dan Edith Finn Greta Hugo Ida Jonas Kira Leo Mona Nils Olga Paul Queenie Rosa Sam Tilda Udo
 Vera Willem Xenia Yara Zeno Alma Boris Clara Dora Emil Flora""".split()
@@ -142,10 +142,7 @@ class Corpus:
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if the longest document does not fit."""
-        if batch < 1 or length < self.longest:
-            raise ValueError(
-                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {self.longest}."
-            )
+        require_room(batch, length, self.longest)
         slots = length // TOLD + 2  # sentences enough for any sequence, counted from its end
         document, start, far = self._documents(batch, slots, generator)
         row, within = torch.arange(batch)[:, None], torch.arange(slots) - start

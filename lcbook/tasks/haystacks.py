@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lcbook.formats import at_least
+
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 # The words of synthetic prose; none of them stands in lcbook.tasks.words, so that prose never holds a key or an answer.
@@ -51,12 +53,6 @@ FORMS = (
 SLOTS = (tuple(phrase.strip().capitalize() for phrase in WHEN), LIKE, WHO, DID, WHAT, WHERE, HOW, WHAT, WHERE)
 
 
-def _require(characters: int, seed: int = 0) -> None:
-    for name, value in (("characters", characters), ("seed", seed)):
-        if value < 0:
-            raise ValueError(f"{name} is {value}; allowed is 0 or more.")
-
-
 def _repeated(text: str, characters: int, joint: str) -> str:
     """Return `text` as often as it takes to fill `characters`."""
     return joint.join([text] * (1 + characters // len(text)))
@@ -68,7 +64,7 @@ class Noise:
 
     def text(self, seed: int, characters: int) -> str:
         """Return at least `characters` characters, ended by a whole sentence."""
-        _require(characters, seed)
+        at_least(0, characters=characters, seed=seed)
         return _repeated(NOISE, characters, " ")
 
 
@@ -78,7 +74,7 @@ class Prose:
 
     def text(self, seed: int, characters: int) -> str:
         """Return at least `characters` characters, ended by a whole sentence; a longer text begins as a shorter one."""
-        _require(characters, seed)
+        at_least(0, characters=characters, seed=seed)
         rng = np.random.default_rng([seed, 1])
         sentences: list[str] = []
         size = -1
@@ -120,7 +116,7 @@ class Files:
 
     def text(self, seed: int, characters: int) -> str:
         """Return `characters` characters, from the start of a word (or where none starts within 100 characters)."""
-        _require(characters, seed)
+        at_least(0, characters=characters, seed=seed)
         ring = "\n\n".join([*map(self._file, self._listed()), ""])
         start = int(np.random.default_rng([seed, 2]).integers(len(ring)))
         for at in range(start, max(start - 100, -1), -1):
@@ -158,7 +154,7 @@ class Competing:
 
     def text(self, sentences: Sequence[str], characters: int) -> str:
         """Return at least `characters` characters, ended by a whole sentence. Raises ValueError without a sentence."""
-        _require(characters)
+        at_least(0, characters=characters)
         if not sentences:
             raise ValueError(
                 "sentences is empty; allowed are one or more, from an item drawn with distractors."

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.formats import at_least
+from lcbook.tasks.base import Batch, distinct, require_room
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class Hops:
     backward: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("hops", "chains", "queries", "names", "filler"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        names = ("hops", "chains", "queries", "names", "filler")
+        at_least(1, **{name: getattr(self, name) for name in names})
         if self.chains > self.names:
             raise ValueError(f"chains is {self.chains}; allowed is at most names ({self.names}).")
         if not 0 <= self.asked <= self.hops:
@@ -59,11 +59,7 @@ class Hops:
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if the pairs do not fit the length."""
         context, pairs = length - 2 * self.queries, self.hops * self.chains
-        if batch < 1 or context // 3 < pairs:
-            need = 3 * pairs + 2 * self.queries
-            raise ValueError(
-                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
-            )
+        require_room(batch, length, 3 * pairs + 2 * self.queries)
         names = (self.hops + 1) * self.names
         tokens = torch.randint(self.filler, (batch, length), generator=generator) + names
         chain = [

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lcbook.formats import at_least
 from lcbook.tasks import words
+from lcbook.tasks.base import Batch
 from lcbook.tasks.haystacks import NOISE, Prose
 from lcbook.tasks.items import ITEMS, Item, Sizes, draw
-from lcbook.tasks.recall import Batch
 
 UNKNOWN, END = "[UNK]", "[END]"
 WORD = re.compile(
@@ -105,8 +106,7 @@ class ItemTexts:
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if an item does not fit the length."""
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; allowed is 1 or more.")
+        at_least(1, batch=batch)
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         written = [self._written(length, rng) for _ in range(batch)]
         most = max(len(asked) for _, asked, _ in written)

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from lcbook.formats import at_least
 from lcbook.tasks import words
+from lcbook.tasks.base import Batch
 from lcbook.tasks.items import ITEMS, MARKS, Fact, Item, Sizes, draw
-from lcbook.tasks.recall import Batch
 
 SMALL = Sizes(pairs=4, asked=4, keys=32, numbers=32, votes=7)
 
@@ -67,8 +68,7 @@ class ItemTokens:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; allowed is a share from 0 to 1.")
-        if self.filler < 4:
-            raise ValueError(f"filler is {self.filler}; allowed is 4 or more.")
+        at_least(4, filler=self.filler)
 
     @property
     def vocabulary(self) -> int:
@@ -82,8 +82,7 @@ class ItemTokens:
 
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if an item does not fit the length."""
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; allowed is 1 or more.")
+        at_least(1, batch=batch)
         seed = int(torch.randint(2**62, (1,), generator=generator))
         rng = np.random.default_rng(seed)
         tokens = self._walk(batch, length, rng)

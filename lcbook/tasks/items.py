@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from lcbook.formats import at_least
 from lcbook.tasks import words
 
 CODE, VOTE, COPY, SUMMARY, COUNT, IS = "#code", "#vote", "#copy", "#summary", "#count", "#is"
@@ -102,6 +103,11 @@ def _code(key: str, value: str) -> Fact:
     return Fact((key, value), f"The code for {key} is {value}.")
 
 
+def _spare(rng: np.random.Generator, sizes: Sizes, keys: Sequence[str], count: int) -> tuple[Fact, ...]:
+    """Draw `count` codes of any of `keys`, which nobody asks for."""
+    return tuple(map(_code, _any(rng, keys, count), _any(rng, words.NUMBERS[: sizes.numbers], count)))
+
+
 CODES = "The text below holds some codes. Remember them; you will be asked for them."
 
 
@@ -113,13 +119,13 @@ def _codes(
     values = _some(rng, words.NUMBERS[: sizes.numbers], min(pairs, sizes.numbers))
     if len(values) < pairs:
         raise ValueError(f"numbers is {sizes.numbers}; allowed is at least {pairs} for {pairs} codes.")
-    spare = _any(rng, keys[pairs:], distractors), _any(rng, words.NUMBERS[: sizes.numbers], distractors)
+    spare = _spare(rng, sizes, keys[pairs:], distractors)
     verb, noun = ("is", "code") if asked == 1 else ("are", "codes")
     about = _listed(keys[:asked])
     return Item(
         task,
         facts=tuple(map(_code, keys[:pairs], values)),
-        distractors=tuple(map(_code, *spare)),
+        distractors=spare,
         cues=tuple((key,) for key in keys[:asked]),
         answers=tuple(values[:asked]),
         intro=CODES,
@@ -157,11 +163,11 @@ def multi_value(rng: np.random.Generator, sizes: Sizes, distractors: int = 0) ->
     values = _some(rng, words.NUMBERS[: sizes.numbers], sizes.values)
     if len(values) < sizes.values:
         raise ValueError(f"numbers is {sizes.numbers}; allowed is at least values ({sizes.values}).")
-    spare = _any(rng, others, distractors), _any(rng, words.NUMBERS[: sizes.numbers], distractors)
+    spare = _spare(rng, sizes, others, distractors)
     return Item(
         "multi_value",
         facts=tuple(_code(key, value) for value in values),
-        distractors=tuple(map(_code, *spare)),
+        distractors=spare,
         cues=((key,), *((),) * (sizes.values - 1)),
         answers=tuple(values),
         intro=CODES,
@@ -252,14 +258,11 @@ VOTES = "The text below reports some votes. Count them; you will be asked about 
 def most_common(rng: np.random.Generator, sizes: Sizes, distractors: int = 0) -> Item:
     """`votes` votes among three candidates; asked is the winner. A distractor is a code, which is no vote."""
     names, counts = _votes(rng, sizes)
-    spare = (
-        _any(rng, words.KEYS[: sizes.keys], distractors),
-        _any(rng, words.NUMBERS[: sizes.numbers], distractors),
-    )
+    spare = _spare(rng, sizes, words.KEYS[: sizes.keys], distractors)
     return Item(
         "most_common",
         facts=tuple(_vote(name) for name, count in zip(names, counts, strict=True) for _ in range(count)),
-        distractors=tuple(map(_code, *spare)),
+        distractors=spare,
         cues=((VOTE,),),
         answers=(names[0],),
         intro=VOTES,
@@ -273,14 +276,11 @@ def counting(rng: np.random.Generator, sizes: Sizes, distractors: int = 0) -> It
     """`votes` votes among three candidates; asked is how many one of them has."""
     names, counts = _votes(rng, sizes)
     which = int(rng.integers(3))
-    spare = (
-        _any(rng, words.KEYS[: sizes.keys], distractors),
-        _any(rng, words.NUMBERS[: sizes.numbers], distractors),
-    )
+    spare = _spare(rng, sizes, words.KEYS[: sizes.keys], distractors)
     return Item(
         "counting",
         facts=tuple(_vote(name) for name, count in zip(names, counts, strict=True) for _ in range(count)),
-        distractors=tuple(map(_code, *spare)),
+        distractors=spare,
         cues=((COUNT, names[which]),),
         answers=(words.COUNTS[counts[which] - 1],),
         intro=VOTES,
@@ -391,6 +391,5 @@ def draw(task: str, seed: int, sizes: Sizes | None = None, distractors: int = 0)
     """
     if task not in ITEMS:
         raise ValueError(f"task is {task!r}; allowed is one of {', '.join(ITEMS)}.")
-    if distractors < 0:
-        raise ValueError(f"distractors is {distractors}; allowed is 0 or more.")
+    at_least(0, distractors=distractors)
     return ITEMS[task](np.random.default_rng(seed), sizes or Sizes(), distractors)

@@ -1,6 +1,7 @@
-"""Mixtures: training data in which each sequence comes from one of several tasks.
+"""Tasks made of tasks: each sequence comes from one of several, or stands behind a first token of its own.
 
 Mixture((lookup, two_hops), (0.9, 0.1))      nine of ten sequences ask for one lookup, one of ten for two
+Opened(lookup, lookup.chance)                what do models do with a token that says nothing, and without it?
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.functional import pad
 
-from lcbook.tasks.recall import Batch, Task
+from lcbook.formats import at_least
+from lcbook.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,7 @@ class Mixture:
         Raises ValueError where a task cannot be drawn at this length, or asks another number of questions, also when
         no sequence of this batch is of that task.
         """
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; allowed is 1 or more.")
+        at_least(1, batch=batch)
         shares = torch.tensor(self.shares, dtype=torch.float64)
         which = torch.multinomial(shares, batch, replacement=True, generator=generator)
         counts = torch.bincount(which, minlength=len(self.tasks)).tolist()
@@ -86,3 +88,22 @@ class Mixture:
                     f"tasks has {task}; allowed in a curriculum by pairs are tasks with with_pairs."
                 )
         return replace(self, tasks=tuple(task.with_pairs(pairs) for task in self.tasks))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The texts of `inner`, each after a token that occurs nowhere else; `chance` is that of `inner`."""
+
+    inner: Task
+    chance: float
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of distinct tokens; the last of them is the first of every text."""
+        return self.inner.vocabulary + 1
+
+    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
+        """Draw `batch` sequences of `length` tokens, the first one included. Raises as `inner.sample`."""
+        one = self.inner.sample(batch, length - 1, generator)
+        tokens = pad(one.tokens, (1, 0), value=self.inner.vocabulary)
+        return Batch(tokens, one.at + 1, one.answers, one.gap)

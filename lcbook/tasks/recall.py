@@ -1,66 +1,94 @@
-"""Tasks: what a model is asked to recall. A task is a frozen dataclass with a `vocabulary` and a `sample()`::
+"""Recall of the values of keys, and where their pairs lie in the context.
 
-    filler filler k3 v7 filler k9 v2 filler ... filler | k9 v2 k3 v7
-                                                          ^     ^      the places where an answer is asked for
-
-`depth_weights`, which says where the needles lie, comes from the module below and is part of this one's names.
+A distribution of `depths` is a tuple of weights, one for each of any number of equal bins of the context, the first at
+its start: (0.1, 0.1, 0.8) puts eight of ten needles into the last third. Within a bin all places are equally likely.
 """
 
 from __future__ import annotations
 
-import functools
+import math
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lcbook.tasks.depths import check_depths, depth_weights, draw_slots
+from lcbook.formats import at_least
+from lcbook.tasks.base import Batch, distinct, require_room
 
-__all__ = ["MQAR", "Batch", "KeyValueRecall", "Task", "depth_weights", "distinct", "mqar"]
+KINDS = ("uniform", "recency", "primacy", "both ends")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Sequences and their questions. The token after place `at[i, j]` should be `answers[i, j]`.
+def depth_weights(kind: str, bins: int = 10, strength: float | int = 3.0) -> tuple[float, ...]:
+    """Return the weights of `bins` equal bins of the context, which sum to one, for the `depths` of a task.
 
-    `gap` counts the tokens from the needle's key to the question.
+    "recency" rises to the end of the context, "primacy" to its start, "both ends" to both from the middle, each
+    exponentially: the likeliest bin is exp(strength) times as likely as the least likely one, whatever `bins`. So
+    strength 0 is uniform, 3 a ratio of 20. "uniform" is uniform at every strength.
+
+    Raises ValueError for an unknown kind, no bins, or a strength that is negative or not finite.
     """
-
-    tokens: Int[Tensor, "b s"]
-    at: Int[Tensor, "b q"]
-    answers: Int[Tensor, "b q"]
-    gap: Int[Tensor, "b q"]
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`."""
-        return Batch(*(x.to(device) for x in (self.tokens, self.at, self.answers, self.gap)))
-
-
-@runtime_checkable
-class Task(Protocol):
-    """Anything that the training loop can sample: a vocabulary size, a chance level, and batches of any length."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of distinct tokens."""
-        ...
-
-    @property
-    def chance(self) -> float:
-        """Recall of a guesser that knows the kind of token asked for."""
-        ...
-
-    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Draw `batch` sequences of `length` tokens."""
-        ...
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; allowed is one of {', '.join(KINDS)}.")
+    at_least(1, bins=bins)
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"strength is {strength}; allowed is 0 (uniform) or more.")
+    place = np.linspace(0.0, 1.0, bins)
+    rise = {
+        "uniform": np.zeros(bins),
+        "recency": place,
+        "primacy": 1 - place,
+        "both ends": np.abs(2 * place - 1),
+    }[kind]
+    rise = rise - rise.min()
+    weights = np.exp(strength * (rise / max(rise.max(), 1e-12) - 1))
+    return tuple((weights / weights.sum()).round(12).tolist())  # rounded: the same spec on every machine
 
 
-def distinct(batch: int, choices: int, count: int, generator: torch.Generator) -> Int[Tensor, "b count"]:
-    """Draw `count` distinct numbers below `choices` for each of `batch` rows, in random order."""
-    return torch.rand(batch, choices, generator=generator).topk(count, dim=1).indices
+def check_depths(depths: tuple[float | int, ...]) -> None:
+    """Raise ValueError unless `depths` is empty (uniform), or weights that are not negative and sum to one."""
+    if any(not weight >= 0 for weight in depths):
+        raise ValueError(f"depths is {depths}; allowed are weights of 0 or more.")
+    if depths and not abs(math.fsum(depths) - 1) <= 1e-9:
+        raise ValueError(
+            f"depths is {depths}, which sums to {math.fsum(depths)}; allowed are weights that sum to 1."
+        )
+
+
+def slot_weights(depths: tuple[float | int, ...], slots: int) -> Float[Tensor, " slots"]:
+    """Return how likely each of `slots` equal parts of the context is: the weight of each bin that it lies in, by
+    overlap."""
+    below = np.concatenate([[0.0], np.cumsum(depths)])
+    edges = np.arange(len(depths) + 1) / len(depths)
+    return torch.from_numpy(np.diff(np.interp(np.arange(slots + 1) / slots, edges, below)).clip(min=0.0))
+
+
+def draw_slots(
+    depths: tuple[float | int, ...],
+    *,
+    batch: int,
+    slots: int,
+    pairs: int,
+    queries: int,
+    generator: torch.Generator,
+) -> Int[Tensor, "b pairs"]:
+    """Draw distinct slots for `pairs` pairs, the first `queries` by `depths`, the others uniformly from what is left.
+
+    Those by `depths` are drawn one after another without replacement, so the first alone has exactly these weights
+    and a crowded bin spills into the others. Source: Efraimidis and Spirakis 2006, whose exponential waiting times
+    give that distribution at once. Raises ValueError if `depths` leaves fewer slots than queries.
+    """
+    weights = slot_weights(depths, slots)
+    possible = int((weights > 0).sum())
+    if possible < queries:
+        raise ValueError(
+            f"depths is {depths}, which leaves {possible} places of {slots}; allowed is at least queries ({queries})."
+        )
+    waiting = -torch.rand(batch, slots, generator=generator, dtype=weights.dtype).log() / weights
+    asked = waiting.topk(queries, dim=1, largest=False).indices
+    order = torch.rand(batch, slots, generator=generator).scatter(1, asked, -1.0)
+    return torch.cat([asked, order.topk(pairs - queries, dim=1).indices], dim=1)
 
 
 def _later_first(
@@ -105,9 +133,8 @@ class KeyValueRecall:
     agreeing: float | int = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "queries", "keys", "values", "filler"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is 1 or more.")
+        names = ("pairs", "queries", "keys", "values", "filler")
+        at_least(1, **{name: getattr(self, name) for name in names})
         if self.pairs + (self.competing > 0) > self.keys:
             raise ValueError(
                 f"pairs is {self.pairs}; allowed is at most {self.keys - (self.competing > 0)} with {self.keys} keys."
@@ -145,11 +172,7 @@ class KeyValueRecall:
         context = length - 2 * self.queries
         slots = (context - start) // 2
         old = self.queries if self.rewritten else 0
-        if batch < 1 or slots < self.pairs + old:
-            need = 2 * (self.pairs + old + self.queries) + start
-            raise ValueError(
-                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
-            )
+        require_room(batch, length, 2 * (self.pairs + old + self.queries) + start)
         tokens = self._filler(batch, length, generator)
         keys = distinct(batch, self.keys, self.keys, generator)
         asked = keys[:, : self.pairs]
@@ -247,105 +270,3 @@ class KeyValueRecall:
     def with_pairs(self, pairs: int) -> KeyValueRecall:
         """Return the same task with fewer or more pairs, and no more queries than pairs (for curricula)."""
         return replace(self, pairs=pairs, queries=min(self.queries, pairs))
-
-
-def mqar(
-    vocab_size: int,
-    num_examples: int,
-    input_seq_len: int,
-    seed: int,
-    num_kv_pairs: int,
-    power_a: float = 0.01,
-) -> tuple[Int[Tensor, "examples s"], Int[Tensor, "examples s"]]:
-    """Return inputs and labels of multi-query associative recall, the very numbers that zoology draws from `seed`.
-
-    First all pairs, then each key once more among zeros; the label under that key is its value, -100 elsewhere:
-
-        inputs   k3   v7   k9   v2    0    0   k9    0    0    0   k3    0    0    0    0    0
-        labels -100 -100 -100 -100 -100 -100   v2 -100 -100 -100   v7 -100 -100 -100 -100 -100
-
-    Keys are 1 .. vocab_size/2 - 1, values the tokens from vocab_size/2 on, both distinct within a sequence. A key
-    returns at an even distance 2 g from the end of the pairs, g drawn without replacement with a probability
-    proportional to (g + 1)^(power_a - 1).
-    Raises ValueError for sizes that leave a sequence impossible.
-    Source: Arora et al. 2023, arXiv 2312.04927 (Zoology), their generator with random_non_queries=False.
-    """
-    _check_mqar(vocab_size, num_examples, input_seq_len, num_kv_pairs, power_a)
-    draw = np.random.RandomState(seed)
-    pairs_end, half = 2 * num_kv_pairs, vocab_size // 2
-    places = (input_seq_len - pairs_end) // 2
-    weights = power_a * np.arange(1, places + 1) ** (power_a - 1)
-
-    def each(choices: int, p: np.ndarray | None = None) -> np.ndarray:
-        return np.stack([draw.choice(choices, num_kv_pairs, replace=False, p=p) for _ in range(num_examples)])
-
-    keys, values, gaps = (
-        each(half - 1) + 1,
-        each(vocab_size - half) + half,
-        each(places, weights / weights.sum()),
-    )
-    asked = pairs_end + 2 * gaps
-    inputs = np.zeros((num_examples, input_seq_len), np.int64)
-    labels = np.full((num_examples, input_seq_len), -100, np.int64)
-    inputs[:, 0:pairs_end:2], inputs[:, 1:pairs_end:2] = keys, values
-    np.put_along_axis(inputs, asked, keys, axis=1)
-    np.put_along_axis(labels, asked, values, axis=1)
-    return torch.from_numpy(inputs), torch.from_numpy(labels)
-
-
-def _check_mqar(
-    vocab_size: int, num_examples: int, input_seq_len: int, num_kv_pairs: int, power_a: float
-) -> None:
-    if num_examples < 1:
-        raise ValueError(f"num_examples is {num_examples}; allowed is 1 or more.")
-    if input_seq_len % 2 or not 1 <= 4 * num_kv_pairs <= input_seq_len:
-        raise ValueError(
-            f"num_kv_pairs is {num_kv_pairs} and input_seq_len {input_seq_len}; "
-            "allowed are 1 pair or more and an even length of at least 4 tokens a pair."
-        )
-    if vocab_size <= input_seq_len:
-        raise ValueError(f"vocab_size is {vocab_size}; allowed is more than input_seq_len ({input_seq_len}).")
-    if not power_a > 0:
-        raise ValueError(f"power_a is {power_a}; allowed is more than 0.")
-
-
-@functools.lru_cache(maxsize=8)
-def _mqar_set(task: MQAR, length: int) -> Batch:
-    """Return all examples of `task` at `length` as one batch, drawn once."""
-    tokens, labels = mqar(task.vocabulary, task.examples, length, task.seed, task.pairs, task.power_a)
-    at = (labels >= 0).nonzero()[:, 1].view(task.examples, task.pairs)
-    asked = tokens.gather(1, at)
-    needle = 2 * (tokens[:, None, 0 : 2 * task.pairs : 2] == asked[..., None]).int().argmax(-1)
-    return Batch(tokens, at, labels.gather(1, at), at - needle)
-
-
-@dataclass(frozen=True)
-class MQAR:
-    """Multi-query associative recall from a fixed set of `examples` sequences that `mqar` draws from `seed`."""
-
-    vocabulary: int = 256
-    pairs: int = 4
-    examples: int = 10_000
-    seed: int = 0
-    power_a: float = 0.01
-
-    @property
-    def chance(self) -> float:
-        """A guess among the values."""
-        return 1 / (self.vocabulary - self.vocabulary // 2)
-
-    def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
-        """Draw `batch` different sequences of the set. Raises ValueError for more than `examples`, or as `mqar`."""
-        if not 1 <= batch <= self.examples:
-            raise ValueError(f"batch is {batch}; allowed is 1 to examples ({self.examples}).")
-        rows = torch.randperm(self.examples, generator=generator)[:batch]
-        whole = self.whole(length)
-        return Batch(*(x[rows] for x in (whole.tokens, whole.at, whole.answers, whole.gap)))
-
-    def whole(self, length: int) -> Batch:
-        """Return the whole set at `length` tokens, in the order drawn."""
-        return _mqar_set(self, length)
-
-    def with_pairs(self, pairs: int) -> MQAR:
-        """Return the same task with fewer or more pairs (for curricula)."""
-        return replace(self, pairs=pairs)

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lcbook.tasks.recall import Batch, distinct
+from lcbook.formats import at_least
+from lcbook.tasks.base import Batch, distinct, require_room
 
 # What can be asked, and the number of its mark: ? for the first two, then ??, # and =.
 KINDS = {"lookup": 0, "alias": 0, "two hops": 1, "most frequent": 2, "name": 3}
@@ -61,9 +62,8 @@ class Symbols:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; allowed is one of {', '.join(KINDS)}.")
-        for name, least in (("values", 3), ("queries", 1), ("filler", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed is {least} or more.")
+        at_least(3, values=self.values)
+        at_least(1, queries=self.queries, filler=self.filler)
         if self.pairs < 2 * self.values + 1:
             raise ValueError(
                 f"pairs is {self.pairs}; allowed is {2 * self.values + 1} or more with {self.values} values."
@@ -94,11 +94,7 @@ class Symbols:
     def sample(self, batch: int, length: int, generator: torch.Generator) -> Batch:
         """Draw `batch` sequences of `length` tokens. Raises ValueError if the pairs do not fit the length."""
         context = length - 3 * self.queries
-        if batch < 1 or context // 3 < self.pairs:
-            need = 3 * (self.pairs + self.queries)
-            raise ValueError(
-                f"batch is {batch} and length is {length}; allowed is batch >= 1 and length >= {need}."
-            )
+        require_room(batch, length, 3 * (self.pairs + self.queries))
         marks = 2 * self.symbols
         tokens = torch.randint(self.filler, (batch, length), generator=generator) + marks + MARKS
         # The first keys are the values, the winner first of all; then the winner's other keys, then each value's.

@@ -1,4 +1,4 @@
-"""Linear attention: by hand, as the sum over all pairs, step by step, and against flash-linear-attention."""
+"""Linear attention: by hand, as the sum over all pairs, and against flash-linear-attention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from dense import Largest, assert_same, draw
 
-from lcbook.attention.linear import LinearState, features, linear_attention, linear_attention_step, state_size
+from lcbook.attention.linear import features, linear_attention
 
 
 def theirs():
@@ -20,14 +20,6 @@ def theirs():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def by_steps(q, k, v):
-    state, outs = None, []
-    for t in range(q.shape[2]):
-        out, state = linear_attention_step(state, q[:, :, t], k[:, :, t], v[:, :, t])
-        outs.append(out)
-    return torch.stack(outs, 2), state
 
 
 def by_pairs(q, k, v):
@@ -42,32 +34,24 @@ def test_worked_by_hand():
     k = torch.tensor([0.0, 2.0]).view(1, 1, 2, 1)
     v = torch.tensor([4.0, 8.0]).view(1, 1, 2, 1)
     assert linear_attention(q, k, v).flatten().tolist() == pytest.approx([4.0, 7.0])
-    out, state = by_steps(q, k, v)
-    assert out.flatten().tolist() == pytest.approx([4.0, 7.0])
-    assert (state.kv.item(), state.norm.item()) == pytest.approx((1 * 4 + 3 * 8, 1 + 3))
 
 
 @pytest.mark.parametrize("length", [1, 11, 37, 130])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 500])
-def test_chunks_steps_and_pairs_agree(length, chunk):
+def test_chunks_and_pairs_agree(length, chunk):
     q, k, v = draw((2, 3, length, 7), (2, 3, length, 7), (2, 3, length, 5))
     ours = linear_attention(q, k, v, chunk=chunk)
     assert_same(ours, by_pairs(q, k, v), [q, k, v], atol=1e-10, rtol=0)
-    assert_same(ours, by_steps(q, k, v)[0], [q, k, v], atol=1e-10, rtol=0)
 
 
 def test_numbers_are_those_of_flash_linear_attention():
     q, k, v = draw((2, 3, 128, 7), (2, 3, 128, 7), (2, 3, 128, 5))
-    ours, state = linear_attention(q, k, v, chunk=32), by_steps(q, k, v)[1]
+    ours = linear_attention(q, k, v, chunk=32)
     given = [x.transpose(1, 2) for x in (features(q), features(k), v)]
     fla = theirs()
     # their recurrent version computes in float32, their version in chunks in float64
-    out, (kv, norm) = fla.naive_recurrent_linear_attn(
-        *given, scale=1.0, normalize=True, output_final_state=True
-    )
+    out, _ = fla.naive_recurrent_linear_attn(*given, scale=1.0, normalize=True, output_final_state=True)
     torch.testing.assert_close(ours, out.transpose(1, 2), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(state.kv, kv.double(), atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(state.norm, norm[:, 0].double(), atol=1e-4, rtol=1e-5)
     out = fla.naive_chunk_linear_attn(*given, scale=1.0, normalize=True)
     torch.testing.assert_close(ours, out.transpose(1, 2), atol=1e-10, rtol=0)
 
@@ -80,16 +64,6 @@ def test_the_future_does_not_change_the_past():
     torch.testing.assert_close(
         linear_attention(q, k, v, chunk=8)[:, :, :21], before[:, :, :21], atol=1e-12, rtol=0
     )
-
-
-def test_the_state_has_its_size_at_any_length_and_is_not_overwritten():
-    q, k, v = (x.detach() for x in draw((2, 3, 23, 7), (2, 3, 23, 7), (2, 3, 23, 5)))
-    state = by_steps(q, k, v)[1]
-    assert state.kv[0].numel() + state.norm[0].numel() == state_size(3, 7, 5) == 3 * 7 * 5 + 3 * 7
-    before = LinearState(state.kv.clone(), state.norm.clone())
-    linear_attention_step(state, q[:, :, 0], k[:, :, 0], v[:, :, 0])
-    assert torch.equal(state.kv, before.kv)
-    assert torch.equal(state.norm, before.norm)
 
 
 def test_memory_is_linear():
@@ -109,5 +83,3 @@ def test_bad_input_is_named():
         linear_attention(q, k, v)
     with pytest.raises(ValueError, match="chunk is 0; allowed is 1 or more"):
         linear_attention(k, k, v, chunk=0)
-    with pytest.raises(ValueError, match="value_dim is 0; allowed is 1 or more"):
-        state_size(1, 1, 0)

@@ -18,10 +18,22 @@ from lcbook.attention.normalizers import normalizer
 from lcbook.attention.patterns import Window, pattern_mask
 from lcbook.attention.sparse import sparse_attention
 from lcbook.experiments.checkpoint import load, save
+from lcbook.experiments.schedules import Stage, Steps
+from lcbook.experiments.train import TrainSpec, train
 from lcbook.formats import label
 from lcbook.models.decoder import ModelSpec, build
-from lcbook.models.positions import ALiBi, RoPE, Sinusoidal, apply_rope, rope_frequencies, sinusoidal
+from lcbook.models.positions import (
+    ALiBi,
+    Randomized,
+    RoPE,
+    Sinusoidal,
+    apply_rope,
+    draw_positions,
+    rope_frequencies,
+    sinusoidal,
+)
 from lcbook.store import canonical, digest
+from lcbook.tasks.recall import KeyValueRecall
 
 TOKENS = torch.randint(11, (2, 13), generator=torch.Generator().manual_seed(0))
 
@@ -88,6 +100,36 @@ def test_own_ones_do_what_those_of_the_menu_do(own, menu):
     assert digest(mine) != digest(theirs)
 
 
+def test_an_own_encoding_at_random_positions():
+    mine, theirs = (ModelSpec(width=12, position=Randomized(one, 64)) for one in (Slope(), ALiBi()))
+    at = draw_positions(mine.position, 2, 13, torch.Generator().manual_seed(0))
+    assert len({*at.flatten().tolist()} - {*range(13)}) > 2
+    torch.testing.assert_close(build(mine, 11, 0)(TOKENS, at), build(theirs, 11, 0)(TOKENS, at))
+    assert mine.position.label == "Slope(slope=0.00390625) randomized"
+    with pytest.raises(
+        ValueError, match=r"inner must be an encoding other than Randomized.*, got Near\(window=3\)"
+    ):
+        Randomized(Near(), 64)
+
+
+def test_an_own_encoding_from_a_stage_on():
+    task, trained = KeyValueRecall(pairs=2, queries=2, keys=3, values=3, filler=5), []
+    for position in (Slope(), ALiBi()):
+        stages = Steps((Stage(16, 0.5), Stage(24, 0.5, position)))
+        model = build(ModelSpec(width=12), task.vocabulary, 0)
+        train(model, task, TrainSpec(length=24, updates=4, batch=3, lr=0.1, lengths=stages), seed=0)
+        assert model.spec.position == position
+        trained.append(torch.cat([one.flatten() for one in model.parameters()]))
+    torch.testing.assert_close(*trained)
+    with pytest.raises(
+        ValueError, match=r"position is Halves\(\); allowed is one of lcbook.models.positions, or"
+    ):
+        Stage(24, 0.5, Halves())
+    narrow = Steps((Stage(16, 0.5), Stage(24, 0.5, made("bias", lambda q, k: torch.zeros(3, 2)))))
+    with pytest.raises(ValueError, match=r"bias of .* is of shape \(3, 2\); allowed is what"):
+        train(model, task, TrainSpec(length=24, updates=4, batch=3, lengths=narrow), seed=0)
+
+
 def test_own_weights_by_hand():
     scores = torch.tensor([[0.0, 1.0, -torch.inf], [2.0, 0.0, 1.0]])
     wanted = torch.tensor([[1 / 3, 2 / 3, 0.0], [4 / 7, 1 / 7, 2 / 7]])
@@ -145,7 +187,7 @@ def test_without_source_it_is_refused():
 
 
 def test_the_file_of_its_weights_is_read_back(tmp_path, monkeypatch):
-    spec = ModelSpec(width=12, position=Slope(0.25), normalizer=Halves(), pattern=Near())
+    spec = ModelSpec(width=12, position=Randomized(Slope(0.25), 64), normalizer=Halves(), pattern=Near())
     path = tmp_path / "w.safetensors"
     save(path, build(spec, 11, 0), spec)
     for expected in (None, spec):

@@ -28,7 +28,8 @@ from lcbook.store import DamagedFileError
 from lcbook.tasks.corpus import Corpus
 from lcbook.tasks.hops import Hops
 from lcbook.tasks.mixture import Mixture
-from lcbook.tasks.recall import MQAR, KeyValueRecall
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 from lcbook.tasks.symbols import Symbols
 
 TENSORS = {
@@ -253,6 +254,14 @@ def test_specs_of_older_files_are_found_where_they_stand_now():
     old = described(ModelSpec(position=RoPE()))
     old["is"], old["position"]["is"] = "lcbook.model_spec.ModelSpec", "lcbook.position_specs.RoPE"
     assert restored(old) == ModelSpec(position=RoPE())
+    mqar = described(MQAR(pairs=3))
+    for then in ("lcbook.tasks.MQAR", "lcbook.tasks.recall.MQAR"):
+        assert restored(mqar | {"is": then}) == MQAR(pairs=3)
+    inner = {"is": "lcbook.tasks.recall.KeyValueRecall"}
+    assert (
+        restored({"is": "lcbook.tasks.opened.Opened", "inner": inner, "chance": 0.5}).inner
+        == KeyValueRecall()
+    )
 
 
 @pytest.mark.parametrize("module", MOVED.values())

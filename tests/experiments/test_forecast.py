@@ -17,7 +17,8 @@ from lcbook.experiments.train import TrainSpec, train
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import LearnedSink
 from lcbook.models.positions import ALiBi, NoPosition, RoPE
-from lcbook.tasks.recall import MQAR, KeyValueRecall
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 from tests.asking import after, recall_rows, streamed_rows
 
 TASK = KeyValueRecall(pairs=4, queries=2, keys=29, values=23, filler=7)

@@ -27,7 +27,8 @@ from lcbook.experiments.spec import Run, Spec
 from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import ModelSpec
 from lcbook.models.positions import ALiBi, Linear, NoPosition, Randomized, RoPE, T5Bias
-from lcbook.tasks.recall import MQAR, KeyValueRecall
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 
 STORED = Path(__file__).parents[1] / "golden.json"
 TRAIN = TrainSpec(length=32, updates=60, batch=32, lr=2e-2, betas=(0.8, 0.95))

@@ -15,8 +15,9 @@ from lcbook.models import surgery
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule, RecurrentMemory
 from lcbook.models.positions import ALiBi, RoPE, Sinusoidal
-from lcbook.tasks.opened import Opened
-from lcbook.tasks.recall import Batch, KeyValueRecall
+from lcbook.tasks.base import Batch
+from lcbook.tasks.mixture import Opened
+from lcbook.tasks.recall import KeyValueRecall
 from tests.models.test_decoder import as_llama, draw_tokens, roughened
 
 

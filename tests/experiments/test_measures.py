@@ -21,7 +21,9 @@ from lcbook.experiments.train import TrainSpec
 from lcbook.models.decoder import Decoder, ModelSpec, build
 from lcbook.models.mixers import DeltaRule, LearnedSink
 from lcbook.models.positions import ALiBi, Learned, Linear, NoPosition, Randomized, RoPE, T5Bias
-from lcbook.tasks.recall import MQAR, Batch, KeyValueRecall
+from lcbook.tasks.base import Batch
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 from tests.asking import after, recall_rows, streamed_rows
 
 VOCABULARY = 11

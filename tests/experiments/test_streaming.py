@@ -19,7 +19,8 @@ from lcbook.experiments.train import TrainSpec, train
 from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import LearnedSink
 from lcbook.models.positions import RoPE
-from lcbook.tasks.recall import Batch, KeyValueRecall
+from lcbook.tasks.base import Batch
+from lcbook.tasks.recall import KeyValueRecall
 from tests.asking import after, recall_rows, streamed_rows
 
 TASK = KeyValueRecall(pairs=5, queries=3, keys=13, values=11, filler=7)

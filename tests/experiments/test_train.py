@@ -14,7 +14,8 @@ from lcbook.models.decoder import ModelSpec, build
 from lcbook.models.mixers import DeltaRule
 from lcbook.models.positions import ALiBi, Learned, NoPosition, Randomized, RoPE, Sinusoidal, T5Bias, YaRN
 from lcbook.models.surgery import reposition
-from lcbook.tasks.recall import Batch, KeyValueRecall
+from lcbook.tasks.base import Batch
+from lcbook.tasks.recall import KeyValueRecall
 
 SMALL = ModelSpec(width=14)
 TASK = KeyValueRecall(pairs=2, queries=2, keys=5, values=3, filler=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +119,22 @@ def test_right_and_wrong() -> None:
     assert bars(answer.value)[:3] == [("· × 3", 0.5), ("k2", 0.17), ("v9", 0.17)]
 
 
+@dataclass(frozen=True)
+class Near:
+    """A reader's own encoding: scores fall with the distance."""
+
+    def bias(self, q_positions, k_positions):
+        return -0.25 * (q_positions[:, None, :, None] - k_positions[:, None, None]).abs()
+
+
 def test_recall_moves_the_needle() -> None:
     drawn = Randomized(Sinusoidal(), 64)
     models = {"RoPE": plain(position=RoPE()), "none": plain(3), "randomized": plain(position=drawn)}
+    models["own"] = plain(position=Near())
     view = recall_form(models, TASK, 24, 128).view()
     model, pairs, asked, gap, answer = view.children
     pairs.value, asked.value = "k5 v1 k7 v3", "k7"
-    for name, index in (("RoPE", 0), ("RoPE", 1), ("none", 1), ("randomized", 0)):
+    for name, index in (("RoPE", 0), ("RoPE", 1), ("none", 1), ("randomized", 0), ("own", 0)):
         model.value, gap.index = name, index
         back = (16, 24)[index]
         # Eight fillers, the pair asked for, the other half way to the question.

@@ -25,7 +25,6 @@ from lcbook.explorers.positions import (
     alibi_half_distance,
     alibi_weight,
     rope_explorer,
-    rope_score,
     rope_turns,
 )
 from tests.fragments import Reader, Shown, painted, slider, three
@@ -49,7 +48,6 @@ def sines() -> Explorer:
 
 
 def test_rope_values() -> None:
-    assert rope_score([0, math.pi], base=4, head_width=4) == pytest.approx([1, -0.5])
     assert rope_turns(base=4, head_width=4, training_length=10) == pytest.approx(
         [10 / math.tau, 5 / math.tau]
     )
@@ -176,7 +174,7 @@ def test_bad_formula_input() -> None:
     with pytest.raises(ValueError, match="head_width is 7"):
         rope_turns(10_000, 7, 64)
     with pytest.raises(ValueError, match="base is 1"):
-        rope_score([1], 1, 8)
+        rope_turns(1, 8, 64)
     with pytest.raises(ValueError, match="slope is 0"):
         alibi_half_distance(0, 1, 64)
     with pytest.raises(ValueError, match="length is 1"):
@@ -216,7 +214,8 @@ def test_rope_in_the_page(
         for column in (0, 61, 127):
             y = float(points.split()[column].split(",")[1])
             inside = np.linspace(ratio**column, ratio ** (column + 1), 4001)
-            assert 1 - 2 * y / height == pytest.approx(np.mean(rope_score(inside, base, width)), abs=2e-3)
+            score = np.cos(inside[:, None] * float(base) ** (-np.arange(0, width, 2) / width)).mean()
+            assert 1 - 2 * y / height == pytest.approx(score, abs=2e-3)
 
 
 @pytest.mark.browser

@@ -10,7 +10,7 @@ from dense import assert_same, draw
 from torch.nn.functional import normalize
 
 from lcbook.attention.delta import additive_step, delta_step
-from lcbook.attention.linear import linear_attention_step
+from lcbook.attention.linear import features
 from lcbook.attention.segments import compressive_memory
 from lcbook.formats import label
 from lcbook.models import layers as layers_module
@@ -92,7 +92,13 @@ class Reader:
             share = torch.sigmoid(layer.shift.logit)[:, 0]
             q, k, self.key = q, share * k + (1 - share) * self.key, k
         if isinstance(layer.mixer, LinearAttention):
-            out, self.state = linear_attention_step(self.state, q, k, v)
+            counted = torch.cat(
+                [v, torch.ones_like(v[..., :1])], -1
+            )  # the sum of the weights is one more value
+            out, self.state = additive_step(
+                self.state, features(q), features(k), counted, torch.ones_like(q[..., 0])
+            )
+            out = out[..., :-1] / out[..., -1:]
         else:
             q, k = normalize(q, dim=-1), normalize(k, dim=-1)
             gates = torch.sigmoid(x @ layer.gates.weight.T + layer.gates.bias)
@@ -105,10 +111,6 @@ class Reader:
         out = out / (out.square().mean(-1, keepdim=True) + 1e-6).sqrt() * layer.norm.weight
         return layer.out(out.flatten(1))
 
-    def size(self):
-        parts = [self.state] if isinstance(self.state, torch.Tensor) else [self.state.kv, self.state.norm]
-        return sum(part[0].numel() for part in parts)
-
 
 @SHIFTS
 @pytest.mark.parametrize("mixer", RECURRENCES, ids=label)
@@ -117,7 +119,7 @@ def test_a_recurrence_is_its_steps(mixer, key_shift):
     reader = Reader(layer)
     steps = torch.stack([reader.read(token) for token in x.unbind(1)], 1)
     assert_same(run(layer, x), steps, [x, *layer.parameters()], atol=1e-9, rtol=1e-9)
-    assert reader.size() == layer.spec.state_size(LENGTH), "what is carried from token to token"
+    assert reader.state[0].numel() == layer.spec.state_size(LENGTH), "what is carried from token to token"
 
 
 @pytest.mark.parametrize("mixer", RECURRENCES, ids=label)

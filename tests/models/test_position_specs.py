@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from lcbook.models.position_formulas import rope_frequencies
 from lcbook.models.position_specs import (
     NTK,
     ALiBi,
@@ -93,6 +94,7 @@ def test_the_smallest_allowed_parameters_are_allowed(make):
         lambda: Randomized(Randomized(RoPE(), 8), 8),  # type: ignore[arg-type]
         lambda: Randomized(Linear(2.0), 8),  # type: ignore[arg-type]
         lambda: RoPE(scaling=ALiBi()),  # type: ignore[arg-type]
+        lambda: rope_frequencies(8, scaling=ALiBi()),  # type: ignore[arg-type]
     ],
 )
 def test_parts_of_the_wrong_kind_are_refused(make):

@@ -13,7 +13,6 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from lcbook.formats import label
 from lcbook.models.positions import (
-    NAMES,
     NTK,
     ALiBi,
     Dynamic,
@@ -32,7 +31,6 @@ from lcbook.models.positions import (
     alibi_slopes,
     apply_rope,
     draw_positions,
-    named,
     rope_frequencies,
     sinusoidal,
     t5_bucket,
@@ -88,19 +86,6 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6)
 @pytest.mark.parametrize(("position", "text"), LABELS, ids=IDS)
 def test_labels(position, text):
     assert label(position) == text
-
-
-def test_names_are_labels_and_capitals_do_not_matter():
-    for name, position in NAMES.items():
-        assert label(position) == name
-        assert named(name) == named(name.upper()) == position
-
-
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match="name must be one of none, sinusoidal, learned, RoPE, ALiBi, T5 bias, got 'rop'"
-    ):
-        named("rop")
 
 
 @pytest.mark.parametrize("position", [NoPosition(), RoPE(), Learned(T), ALiBi()], ids=label)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lcbook.tasks.base import Task
 from lcbook.tasks.hops import Hops
-from lcbook.tasks.recall import Task
 
 TASKS = {
     "one hop": Hops(hops=1, chains=5, queries=3, names=7, filler=11),

@@ -1,4 +1,4 @@
-"""Mixtures: sequences of their tasks, each row whole, in the shares asked for."""
+"""Mixtures: sequences of their tasks, each row whole, in the shares asked for. And a task behind a first token."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from scipy import stats as distributions
 
 from lcbook.experiments.train import TrainSpec, train
 from lcbook.models.decoder import ModelSpec, build
+from lcbook.tasks.base import Batch, Task
 from lcbook.tasks.hops import Hops
-from lcbook.tasks.mixture import Mixture
-from lcbook.tasks.recall import MQAR, Batch, KeyValueRecall, Task
+from lcbook.tasks.mixture import Mixture, Opened
+from lcbook.tasks.mqar import MQAR
+from lcbook.tasks.recall import KeyValueRecall
 from lcbook.tasks.symbols import Symbols
 
 SMALL = KeyValueRecall(pairs=3, queries=2, keys=5, values=7, filler=2)
@@ -151,3 +153,17 @@ def test_a_mixture_trains():
     model = build(ModelSpec(layers=1, width=8), mixed.vocabulary, 0)
     trained = train(model, mixed, TrainSpec(length=47, updates=2, batch=3), seed=0)
     assert len(trained.recalls) == 2
+
+
+def test_the_first_token_occurs_nowhere_else_and_moves_all_by_one():
+    inner_task = KeyValueRecall(pairs=3, queries=3, keys=8, values=8, filler=4, competing=1.0)
+    opened = Opened(inner_task, chance=1 / 8)
+    assert isinstance(opened, Task)
+    assert opened.vocabulary == 21
+    inner, batch = inner_task.sample(5, 30, generator(7)), opened.sample(5, 31, generator(7))
+    assert batch.tokens[:, 0].tolist() == [20] * 5
+    assert torch.equal(batch.tokens[:, 1:], inner.tokens)
+    assert torch.equal(batch.at, inner.at + 1)
+    assert torch.equal(batch.answers, inner.answers)
+    assert torch.equal(batch.tokens.gather(1, batch.at), inner.tokens.gather(1, inner.at))
+    assert torch.equal(batch.gap, inner.gap)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats as distributions
 
-from lcbook.tasks.recall import Task
+from lcbook.tasks.base import Task
 from lcbook.tasks.symbols import KINDS, MARKS, Symbols
 
 BASE = Symbols(pairs=17, values=5, queries=3, symbols=23, filler=7)
