@@ -100,10 +100,7 @@ def _designs(arguments: argparse.Namespace) -> int:
 
 
 def _claims(_: argparse.Namespace) -> None:
-    frame = page.ledger().frame
-    print(
-        frame.drop(columns=["sentence"]).to_string(index=False) if len(frame) else "No claim was judged yet."
-    )
+    print(page.ledger().frame.drop(columns=["sentence"]).to_string(index=False))
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import own_claims
 import pytest
 
 from lcbook import claims, cli, confirm, notebooks, page, references, replications, runtime, store
@@ -63,9 +64,7 @@ def measured(monkeypatch, tmp_path):
     """
     (tmp_path / "chapters").mkdir()
     notebook(tmp_path / "chapters" / "07_tiny.ipynb", [("code", [], cell) for cell in CELLS])
-    for name, text in (("FILE", CLAIMS), ("LOCK", "")):
-        monkeypatch.setattr(claim_module, name, tmp_path / name)
-        (tmp_path / name).write_text(text)
+    own_claims.use(monkeypatch, tmp_path, CLAIMS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LCBOOK_SCALE", "full")
     monkeypatch.setenv("LCBOOK_CACHE", str(tmp_path / "cache"))
@@ -96,7 +95,6 @@ def measured(monkeypatch, tmp_path):
         )
 
     monkeypatch.setattr(run_module, "_measured", rows)
-    assert claims.freeze() == ["Q1", "Q2", "Q3"]
     yield found
     claim_module.claims.cache_clear()
 
@@ -262,9 +260,13 @@ def test_committed_rows_are_judged_anew_without_training_and_edited_ones_refused
     assert capsys.readouterr().err == "the exploratory run on cpu is damaged; allowed is a current one.\n"
 
 
-def test_frozen_words_cannot_be_changed(measured, capsys):
+def test_claims_are_frozen_once(measured, capsys):
     assert cli.main(["freeze"]) == 0
     assert capsys.readouterr().out == "frozen: nothing new\n"
+    more = CLAIMS[CLAIMS.index("[07_tiny.Q2]") : CLAIMS.index("[07_tiny.Q3]")].replace("Q2", "Q4")
+    claim_module.FILE.write_text(CLAIMS + more)
+    assert cli.main(["freeze"]) == 0
+    assert capsys.readouterr().out == "frozen: Q4\n"
     claim_module.FILE.write_text(CLAIMS.replace("recalls", "recalls well"))
     assert cli.main(["freeze"]) == 2
     assert "claim Q1 is not as it was frozen" in capsys.readouterr().err
