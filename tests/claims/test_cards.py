@@ -9,6 +9,7 @@ from dataclasses import replace
 import own_claims
 import pytest
 from own_claims import table
+from playwright.sync_api import Browser
 
 from lcbook import claims, store
 from lcbook.claims import cards
@@ -227,3 +228,28 @@ def test_a_damaged_reference_is_named_and_skipped():
     with pytest.warns(UserWarning, match="reference record 1"):
         found = claims.restored([verdict().to_dict(), {"verdict": "supported"}])
     assert [one.claim for one in found] == ["P1a"]
+
+
+@pytest.mark.browser
+def test_the_ledger_sorts_and_filters_without_a_kernel(browser: Browser):
+    stored = [("exploratory", verdict()), ("exploratory", replace(verdict("P1b", LOW), verdict="refuted"))]
+    window = browser.new_page(viewport={"width": 390, "height": 800})
+    window.set_content(claims.Ledger(tuple(claims.ledger(stored)))._repr_html_())
+    visible = "[...document.querySelector('tbody').rows].filter(row => !row.hidden)"
+    shown = f"() => {visible}.map(row => row.innerText.slice(0, 3))"
+    assert window.evaluate(shown) == ["P1a", "P1b"]
+    window.get_by_label("find").fill("few are")
+    assert window.evaluate(shown) == ["P1b"]
+    window.get_by_label("find").fill("")
+    window.get_by_label("verdict").select_option("supported")
+    assert window.evaluate(shown) == ["P1a"]
+    assert window.locator("output").inner_text() == "1 of 2"
+    window.get_by_label("verdict").select_option("")
+    window.set_viewport_size({"width": 1280, "height": 800})
+    window.get_by_role("button", name="verdict").click()
+    assert window.evaluate(shown) == ["P1b", "P1a"]  # refuted before supported
+    window.get_by_role("button", name="verdict").click()
+    assert window.evaluate(shown) == ["P1a", "P1b"]
+    window.set_viewport_size({"width": 390, "height": 800})
+    assert window.evaluate("document.documentElement.scrollWidth") <= 390
+    window.close()
