@@ -28,7 +28,7 @@ PYTEST := $(PY) -m pytest -n auto
 # Chapters side by side, one core each; what they find is read by tests/test_chapters.py.
 LIVE := LCBOOK_SCALE=live LCBOOK_CACHE=$(CURDIR)/_build/lcbook LCBOOK_CORES=1 OMP_NUM_THREADS=1
 
-.PHONY: help book html lab test quick check format execute reference confirm serve clean constraints chromium
+.PHONY: help book html lab test quick check format execute reference confirm calibrate serve clean constraints chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,6 +73,9 @@ reference: $(PACKAGE) ## experiments at full scale (gpu on a CUDA machine) into 
 
 confirm: $(PACKAGE) ## judge the claims on seeds of their own into results/; resumable
 	@for chapter in $(CHAPTERS); do $(PY) -m lcbook confirm $$chapter || exit 1; done
+
+calibrate: $(PACKAGE) ## simulate how often the intervals hold the truth, into results/calibration.json (5 minutes)
+	@OMP_NUM_THREADS=1 $(PY) tools/calibrate.py
 
 serve: ## open the built book at http://127.0.0.1:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "There is no book in _build/html yet: run make book first."; exit 1; }

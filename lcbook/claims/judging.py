@@ -18,7 +18,7 @@ from lcbook.claims.rows import NoRowsError, select
 from lcbook.claims.statistics import NAMED
 from lcbook.claims.verdict import Verdict, decide
 
-RESAMPLES, LIKELY = 2000, 0.025  # of the seeds; how often another choice must win for it to count
+RESAMPLES, LIKELY = 2000, 0.01  # of the seeds; how often another choice must win for it to count
 MOST_COMBINED = 64  # combinations of choices that are all tried
 
 

@@ -10,21 +10,19 @@ import pandas as pd
 
 from lcbook.claims import rows as of
 from lcbook.claims.effects import Effect
-from lcbook.stats import survival
-from lcbook.stats.bootstrap import difference_of_shares
+from lcbook.stats import intervals, survival
 from lcbook.stats.intervals import Arm, Sample
 from lcbook.stats.n50 import n50_point
 
 
 def past_gate(rows: pd.DataFrame, *, arm: str, other: str) -> Effect:
-    """Return the share of seeds past the gate in `arm` minus that in `other`, with Newcombe's interval.
+    """Return the share of seeds past the gate in `arm` minus that in `other`, with the exact intervals of both joined.
 
     A dot is the difference in one seed. Raises NoRowsError where an arm is missing, and ValueError as `survival.times`.
     """
     a, b = (_waits(rows, name)["past"] for name in (arm, other))
-    counts = int(a.sum()), len(a), int(b.sum()), len(b)
     dots = (a.astype(float) - b).dropna()
-    return Effect(lambda confidence: difference_of_shares(*counts, confidence=confidence), dots.to_dict())
+    return Effect(lambda confidence: intervals.difference_of_shares(a, b, confidence), dots.to_dict())
 
 
 def sooner(rows: pd.DataFrame, *, arm: str, over: str) -> Effect:
