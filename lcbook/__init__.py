@@ -11,6 +11,7 @@ from lcbook.models import mixers, positions
 from lcbook.models.decoder import ModelSpec
 from lcbook.page import (
     by_arm,
+    calibration,
     check,
     committed_runs,
     file,
@@ -35,7 +36,7 @@ from lcbook.tasks.symbols import Symbols
 
 __all__ = [
     "Corpus", "Hops", "ItemTokens", "KeyValueRecall", "Mixture", "ModelSpec", "Probe", "Run", "Spec", "Symbols",
-    "TrainSpec", "at", "attention", "best", "by_arm", "check", "committed_runs", "doubling",
+    "TrainSpec", "at", "attention", "best", "by_arm", "calibration", "check", "committed_runs", "doubling",
     "evaluation", "explorers", "file", "fine_tune", "finish", "fullest", "grid", "judge", "ledger", "llm", "mixers",
     "models", "n50", "normalizers", "patterns", "plots", "positions", "reading", "recall_beside", "run", "scale",
     "schedules", "score", "setup", "share", "shares", "stated", "stats", "tasks", "trained_model",

@@ -177,6 +177,38 @@ def _standing(run: references.Reference) -> str:
     return f"stale: {', '.join(tables)}" if run.status == "current" and tables else run.status
 
 
+def calibration() -> Table:
+    """Return how often the book's intervals held a truth that was simulated, in %: `make calibrate`.
+
+    A row for each kind of interval and of data: how often at each number of units, how often at most a claim at its
+    threshold was falsely supported, and where this falls short of the promise (93 % and 3 %) by more than the noise of
+    the simulation; "wide" says that it always holds 99 % or more. Raises as `store.load_json`.
+    """
+    found = pd.DataFrame(store.load_json(references.folder() / "calibration.json")["rows"])
+    rows = []
+    for (kind, says), part in found.groupby(["kind", "says"], sort=False):
+        held = {
+            f"{units} units": f"{100 * share:.0f}"
+            for units, share in zip(part["units"], part["coverage"], strict=True)
+        }
+        wrong = {"falsely supported": f"{100 * part['false_supported'].max():.0f}"}
+        rows.append({"interval of": kind, "simulated": says} | held | wrong | {"": _kept(part)})
+    return Table(pd.DataFrame(rows), "Nothing is simulated yet.")
+
+
+PROMISED, WRONG = 0.93, 0.03  # coverage at least, and false support at most, of nominal 95 %
+
+
+def _kept(part: pd.DataFrame) -> str:
+    """Return how the simulations of one interval compare with what the book promises."""
+    counts = part["repeats"].to_numpy()
+    most = stats.wilson((part["coverage"] * counts).round().to_numpy(), counts)[1]
+    least = stats.wilson((part["false_supported"] * counts).round().to_numpy(), counts)[0]
+    if (most < PROMISED).any() or (least > WRONG).any():
+        return "falls short"
+    return "wide" if (part["coverage"] >= 0.99).all() else ""
+
+
 def ledger() -> claims.Ledger:
     """Return every claim of the book: the verdict that counts, what this machine's run says, and who repeated it."""
     cards = tuple(claims.ledger(committed_verdicts("*")))

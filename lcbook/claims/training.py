@@ -28,7 +28,7 @@ def past_gate(rows: pd.DataFrame, *, arm: str, other: str) -> Effect:
 def sooner(rows: pd.DataFrame, *, arm: str, over: str) -> Effect:
     """Return the mean updates to the gate of `arm` over those of `over`, as far as both were watched.
 
-    These are restricted means, with Welch's interval on their logarithms; a dot is the ratio in one seed. Raises as
+    These are restricted means, with an interval of t on their logarithms; a dot is the ratio in one seed. Raises as
     `past_gate`.
     """
     a, b = (_waits(rows, name) for name in (arm, over))
