@@ -192,7 +192,7 @@ def calibration() -> Table:
             for units, share in zip(part["units"], part["coverage"], strict=True)
         }
         wrong = {"falsely supported": f"{100 * part['false_supported'].max():.0f}"}
-        rows.append({"interval of": kind, "simulated": says} | held | wrong | {"": _kept(part)})
+        rows.append({"interval of": f"{kind}: {says}"} | held | wrong | {"": _kept(part)})
     return Table(pd.DataFrame(rows), "Nothing is simulated yet.")
 
 
