@@ -32,8 +32,8 @@ def judge(
     """Return the verdict on a claim from the raw rows of its tables, by name; `designs` says how each was made.
 
     `seeds` are those that count, all of them and no others (None: what the claim says for the exploratory run; at live
-    scale, some of those). A claim is not judged where its rows, or what it requires, are not there, with the reason.
-    Raises ValueError for an unknown statistic, rows of other seeds, or a withdrawn claim.
+    scale, some of those). A claim is not judged, with the reason, where its rows or what it requires are not there, or
+    where they are of other seeds. Raises ValueError for an unknown statistic or a withdrawn claim.
     """
     if claim.withdrawn:
         raise ValueError(f"claim {claim.id} is withdrawn; allowed are claims that stand.")
@@ -47,8 +47,9 @@ def judge(
         table = _joined(claim, tables)
         rows = select(table, where)
         found = _seeds(rows)
-        _require_seeds(claim, found, seeds_of(claim.seeds) if seeds is None else seeds, some=live)
-        why = next((one for one in (_unmet(claim, table, need) for need in claim.requires) if one), "")
+        allowed = seeds_of(claim.seeds) if seeds is None else seeds
+        unmet = (_unmet(claim, table, need) for need in claim.requires)
+        why = next((one for one in (_other_seeds(claim, rows, where, allowed, some=live), *unmet) if one), "")
         effect = _effect(claim, rows, using)
     except NoRowsError as error:
         found, why, effect = [], str(error), effects.unmeasured(str(error))
@@ -74,13 +75,33 @@ def _seeds(rows: pd.DataFrame) -> list[int]:
     return sorted(int(seed) for seed in rows["seed"].unique()) if "seed" in rows.columns else []
 
 
-def _require_seeds(claim: Claim, found: Sequence[int], allowed: Sequence[int], *, some: bool) -> None:
-    """Raise ValueError unless the rows hold all allowed seeds and no others; at live scale, some of them."""
-    foreign = sorted(set(found) - set(allowed))
-    if foreign or (not some and found and set(found) != set(allowed)):
-        raise ValueError(
-            f"claim {claim.id} has rows of the seeds {list(found)}; allowed are all of {list(allowed)} and no others."
-        )
+def _other_seeds(
+    claim: Claim, rows: pd.DataFrame, where: Mapping[str, Any], allowed: Sequence[int], *, some: bool
+) -> str:
+    """Return why the seeds of the rows are not those that count, or "".
+
+    Every arm has all of them and no others, at every value that was chosen from; at live scale, some of them. Where the
+    claim itself leaves out models that did not learn, its arms together have them.
+    """
+    if "seed" not in rows.columns:
+        return ""
+    by = [name for name in ("arm", claim.choose) if name in rows.columns and "solved" not in where]
+    parts = [part for _, part in rows.groupby(by)] if by else [rows]
+    for part in parts:
+        found = _seeds(part)
+        if set(found) - set(allowed) or (not some and set(found) != set(allowed)):
+            arm = f"{part['arm'].iloc[0]} has " if by else ""
+            return (
+                f"{arm}rows of the seeds {_short(found)}; allowed are all of {_short(allowed)} and no others"
+            )
+    return ""
+
+
+def _short(seeds: Sequence[int]) -> str:
+    """Return seeds as text, a whole range of them as such."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _unmet(claim: Claim, table: pd.DataFrame, need: Mapping[str, Any]) -> str:

@@ -92,23 +92,38 @@ SEEDS_WRONG = {
 @pytest.mark.parametrize("seeds", SEEDS_WRONG.values(), ids=SEEDS_WRONG)
 def test_the_seeds_of_the_claim_and_no_others_count(seeds):
     few = table((HIGH * 2)[: len(seeds)], seeds)
-    with pytest.raises(ValueError, match=r"P1a has rows of the seeds .*allowed are all of .* and no others"):
-        claims.judge(find("P1a"), {"recall": few}, designs={})
+    found = claims.judge(find("P1a"), {"recall": few}, designs={})
+    assert found.verdict == "not judged"
+    assert found.why.startswith("a has rows of the seeds 0")
+    assert found.why.endswith("allowed are all of 0 to 7 and no others")
+
+
+def test_no_arm_may_lack_a_seed_unless_the_claim_says_so():
+    both = pd.concat([table(HIGH), table(HIGH).assign(arm="b")[1:]]).assign(solved=True)
+    terms = {"using": {"terms": [{"arm": "a"}, {"arm": "b"}]}}
+    found = claims.judge(changed(**terms), {"recall": both}, designs={})
+    assert (found.verdict, found.why) == (
+        "not judged", "b has rows of the seeds 1 to 7; allowed are all of 0 to 7 and no others",
+    )  # fmt: skip
+    assert (
+        claims.judge(changed(**terms, where={"solved": True}), {"recall": both}, designs={}).verdict
+        == "supported"
+    )
 
 
 def test_a_live_run_may_have_some_of_the_seeds(monkeypatch):
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     assert claims.judge(find("P1a"), {"recall": table(HIGH[:6])}, designs={}).verdict == "supported"
-    with pytest.raises(ValueError, match="no others"):
-        claims.judge(find("P1a"), {"recall": table(HIGH[:6], [0, 1, 2, 3, 4, 90])}, designs={})
+    pilots = table(HIGH[:6], [0, 1, 2, 3, 4, 90])
+    assert "no others" in claims.judge(find("P1a"), {"recall": pilots}, designs={}).why
 
 
 def test_confirmatory_seeds_take_the_place_of_the_explored_ones():
     fresh = list(range(1000, 1012))
     found = claims.judge(find("P1a"), {"recall": table([50.0] * 12, fresh)}, designs={}, seeds=fresh)
     assert (found.verdict, found.seeds) == ("supported", fresh)
-    with pytest.raises(ValueError, match="no others"):
-        claims.judge(find("P1a"), {"recall": table(HIGH)}, designs={}, seeds=fresh)
+    explored = claims.judge(find("P1a"), {"recall": table(HIGH)}, designs={}, seeds=fresh)
+    assert explored.why == "a has rows of the seeds 0 to 7; allowed are all of 1000 to 1011 and no others"
 
 
 def changed(**fields) -> Claim:
