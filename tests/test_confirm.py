@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import own_claims
@@ -141,6 +142,24 @@ def test_claims_are_confirmed_on_their_own_seeds_at_rates_chosen_on_others(explo
     explored.clear()
     assert cli.main(["confirm", "07"]) == 0
     assert explored == []
+
+
+def test_what_is_made_anew_is_what_the_claims_name(measured):
+    one, two = (claims.find(name) for name in ("Q1", "Q2"))
+    on, table = (2000, 2001), one.tables[0]
+    assert confirm.renewals([(one, on), (two, on)]) == {
+        table: runtime.Renewal(on, ("shifted",), "train.lr"),
+        "deep": runtime.Renewal(on),
+    }
+    other = replace(one, id="Q5", where={}, choose="")
+    assert confirm.renewals([(one, on), (other, on)]) == {table: runtime.Renewal(on)}, "all arms, every rate"
+    assert set(confirm.renewals([(replace(two, tables=["caps"]), on)])) == {
+        "caps",
+        "headline",
+        "caps, new arms",
+    }
+    with pytest.raises(ValueError, match=f"table '{table}' is judged on different seeds"):
+        confirm.renewals([(one, on), (other, (2000,))])
 
 
 def test_a_claimed_table_that_no_cell_makes_is_named(explored):

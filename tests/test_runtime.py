@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from lcbook import runtime
+from lcbook.evaluation.sweep import Design
+from lcbook.experiments.spec import Spec, grid
 from lcbook.runtime import SCALES, at, doubling
 
 
@@ -149,3 +152,23 @@ def test_setup_begins_and_finish_ends_a_chapter(monkeypatch, scale, capsys):
     assert first.startswith("01_chapter: CPU, ")
     assert first.endswith("scale live; budget 120 s")
     assert last == "01_chapter: 9 s of 120 s at scale live"
+
+
+def test_the_sessions_seeds_take_the_place_of_a_count_and_of_nothing_else(monkeypatch):
+    design = Design(tasks=("needle",), lengths=(64,), depths=(0.0,), samples=3)
+
+    def found() -> list[list[int]]:
+        runs = grid(Spec(), {"model.layers": [1]}, seeds=3)
+        named = grid(Spec(), {"model.layers": [1]}, seeds=[5])
+        return [
+            [run.seed for run in runs],
+            [run.seed for run in named],
+            [place[3] for place in design.places()],
+        ]
+
+    assert found() == [[0, 1, 2], [5], [0, 1, 2]]
+    monkeypatch.setattr(runtime, "session", runtime.Session(seeds=(7, 9)))
+    assert found() == [[7, 9], [5], [7, 9]]
+    with runtime.at_scale("gpu"):
+        assert runtime.scale() == "gpu"
+    assert os.environ.get("LCBOOK_SCALE") != "gpu"
