@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 import matplotlib
 import torch
 
-from lcbook import claims, confirm, notebooks, page, references, runtime
+from lcbook import claims, notebooks, page, references, runtime
 from lcbook.claims import Verdict
 from lcbook.evaluation import bench, command
+from lcbook.evidence import confirm
 
 FULL = ("full", "gpu")  # scales at which results are written
 
@@ -66,8 +67,14 @@ def _confirm(arguments: argparse.Namespace) -> None:
 
 def _replicate(arguments: argparse.Namespace) -> None:
     _at_full_scale()
-    card, where = confirm.replicate(arguments.claim, arguments.seeds)
-    print(confirm.in_words(card))
+    verdict, where = confirm.replicate(arguments.claim, arguments.seeds)
+    kinds = ("exploratory", "confirmatory") if where else ("exploratory",)
+    known = [
+        (kind, one)
+        for kind, one in page.committed_verdicts(claims.find(verdict.claim).chapter)
+        if one.claim == verdict.claim and kind in kinds
+    ]
+    print(confirm.in_words(claims.card(verdict.claim, verdict, known)))
     if where:
         print(f"wrote {where}; it can be sent as a pull request")
 

@@ -14,8 +14,9 @@ from typing import Any, SupportsFloat
 import numpy as np
 import pandas as pd
 
-from lcbook import claims, plots, references, replications, runtime, stats, store
+from lcbook import claims, plots, references, runtime, stats, store
 from lcbook.claims import Card, Verdict
+from lcbook.evidence import replications
 from lcbook.stats.bootstrap import Estimate, Number
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import own_claims
 import pytest
 
-from lcbook import claims, cli, confirm, notebooks, page, references, replications, runtime, store
+from lcbook import claims, cli, notebooks, page, references, runtime, store
 from lcbook.claims import claim as claim_module
+from lcbook.evidence import confirm, replications
 from lcbook.experiments import run as run_module
 from lcbook.experiments.spec import Run, columns
 from tests.test_cli import notebook

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from lcbook import claims, notebooks, page, progress, references, replications, runtime
+from lcbook import claims, notebooks, progress, references, runtime
 from lcbook.claims import Claim, Verdict
 from lcbook.claims.cards import check
 from lcbook.claims.claim import seeds_of
+from lcbook.evidence import replications
 from lcbook.experiments.run import CHOOSING
 
 OnSeeds = Sequence[tuple[Claim, tuple[int, ...]]]  # claims, each with the seeds that it is judged on
@@ -57,8 +58,8 @@ def rejudge(path: Path) -> list[tuple[Path, list[Verdict]]]:
     return found
 
 
-def replicate(name: str, text: str = "") -> tuple[claims.Card, Path | None]:
-    """Repeat one claim on fresh seeds (see `replications.fresh_seeds`); return its card, and where that was written.
+def replicate(name: str, text: str = "") -> tuple[Verdict, Path | None]:
+    """Repeat one claim on fresh seeds (see `replications.fresh_seeds`); return the verdict, and where it was written.
 
     "committed" in place of seeds repeats the exploratory run, which is no new evidence and not written. Raises
     ValueError for an unknown or withdrawn claim, seeds that are not fresh, and as `anew`.
@@ -72,11 +73,7 @@ def replicate(name: str, text: str = "") -> tuple[claims.Card, Path | None]:
     # In the exploratory run every value was tried on the seeds that are judged.
     session = anew(notebooks.find(claim.chapter), [(replace(claim, choose="") if same else claim, seeds)])
     (verdict,) = _judged([(claim, seeds)], session.tables, session.designs)
-    known = [one for one in page.committed_verdicts(claim.chapter) if one[1].claim == name]
-    if same:
-        return claims.card(name, verdict, [one for one in known if one[0] == "exploratory"]), None
-    where = replications.save(session, verdict, time.perf_counter() - started)
-    return claims.card(name, verdict, known), where
+    return verdict, None if same else replications.save(session, verdict, time.perf_counter() - started)
 
 
 def in_words(card: claims.Card) -> str:
