@@ -44,18 +44,26 @@ def confirm(path: Path) -> tuple[Path, list[Verdict]]:
 def rejudge(path: Path) -> list[tuple[Path, list[Verdict]]]:
     """Judge the claims of a chapter anew on the rows of its committed runs, and write the verdicts there.
 
-    Raises ValueError for a chapter without claims, a run that is stale or damaged, and as `claims.judge`.
+    Raises ValueError as `judged_anew`.
     """
     found = []
     for run in references.references(path.stem):
-        if run.status != "current":
-            raise ValueError(f"the {run.kind} run on {run.device} is {run.status}; allowed is a current one.")
-        at, date = run.provenance["scale"], run.provenance["date"]
-        with runtime.at_scale(at):
-            judged = _judged(_standing(path.stem, run.kind), run.tables, run.designs.get(at, {}))
-        verdicts = [replace(one, device=run.device, date=date) for one in judged]
+        verdicts = judged_anew(run)
         found.append((references.save_claims(run, [one.to_dict() for one in verdicts]), verdicts))
     return found
+
+
+def judged_anew(run: references.Reference) -> list[Verdict]:
+    """Return what the rows of a committed run say of its chapter's claims, with the run's device and date.
+
+    Raises ValueError for a chapter without claims, a run that is stale or damaged, and as `claims.judge`.
+    """
+    if run.status != "current":
+        raise ValueError(f"the {run.kind} run on {run.device} is {run.status}; allowed is a current one.")
+    at, date = run.provenance["scale"], run.provenance["date"]
+    with runtime.at_scale(at):
+        judged = _judged(_standing(run.chapter, run.kind), run.tables, run.designs.get(at, {}))
+    return [replace(one, device=run.device, date=date) for one in judged]
 
 
 def replicate(name: str, text: str = "") -> tuple[Verdict, Path | None]:

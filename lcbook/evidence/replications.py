@@ -93,14 +93,14 @@ def read(path: Path) -> Replication:
     seeds = fresh_seeds(claim, ",".join(map(str, stored.seeds)))
     with runtime.at_scale(stored.scale):
         again = claims.judge(claim, tables, designs=stored.designs, seeds=seeds)
-    if not _same(stored, again):
+    if not same(stored, again):
         raise store.DamagedFileError(
             f"{path} was edited: its rows say {again!r}, {again.effect}, and not {stored!r}, {stored.effect}."
         )
     return Replication(stored, machine)
 
 
-def _same(one: Verdict, other: Verdict) -> bool:
+def same(one: Verdict, other: Verdict) -> bool:
     """Return whether two verdicts decide the same by the same numbers, to rounding."""
     said = [
         (v.verdict, v.effect.censored, tuple(v.dots), None if v.learned is None else tuple(v.learned))
