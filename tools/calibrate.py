@@ -270,7 +270,7 @@ def shares(rng: Draw, units: int, one: float, other: float) -> tuple[np.ndarray,
 
 
 def differ(found: tuple[np.ndarray, np.ndarray]) -> Estimate:
-    return intervals.difference_of_shares(*found)
+    return intervals.share_difference(*found)
 
 
 def flags(rng: Draw, units: int, level: float) -> np.ndarray:

@@ -22,7 +22,7 @@ def past_gate(rows: pd.DataFrame, *, arm: str, other: str) -> Effect:
     """
     a, b = (_waits(rows, name)["past"] for name in (arm, other))
     dots = (a.astype(float) - b).dropna()
-    return Effect(lambda confidence: intervals.difference_of_shares(a, b, confidence), dots.to_dict())
+    return Effect(lambda confidence: intervals.share_difference(a, b, confidence), dots.to_dict())
 
 
 def sooner(rows: pd.DataFrame, *, arm: str, over: str) -> Effect:

@@ -311,7 +311,7 @@ def share(flags: Any, confidence: Number = 0.95) -> Estimate:
     return Estimate(k / n, low, high)
 
 
-def difference_of_shares(flags: Any, others: Any, confidence: Number = 0.95) -> Estimate:
+def share_difference(flags: Any, others: Any, confidence: Number = 0.95) -> Estimate:
     """Return a share less another, of other units: both intervals joined (Newcombe 1998); NaN where one has no unit."""
     a, b = share(flags, confidence), share(others, confidence)
     if math.isnan(a.value) or math.isnan(b.value):

@@ -144,7 +144,10 @@ def _crossing(x: np.ndarray, g: np.ndarray, c: np.ndarray, t: np.ndarray) -> np.
         straight = (before - 0.5) / (before - after)
         most = np.log(2 * (1 - before)) / np.log((1 - before) / (1 - after))
     most = np.where(before == 1, 1.0, most)
-    found = x[left[..., 0]] + np.diff(x)[left[..., 0]] * np.nan_to_num(np.stack([least, straight, most]))
+    part = np.nan_to_num(
+        np.stack([least, straight, most]), posinf=0, neginf=0
+    )  # finite wherever recall crosses
+    found = x[left[..., 0]] + np.diff(x)[left[..., 0]] * part
     return np.where(held == 0, -math.inf, np.where(held == len(x), math.inf, found))
 
 

@@ -10,7 +10,7 @@ import pytest
 from lcbook.claims.rows import NoRowsError
 from lcbook.claims.statistics import contrasts
 from lcbook.claims.training import n50_gain, past_gate, sooner
-from lcbook.stats import difference_of_shares
+from lcbook.stats.intervals import share_difference
 from lcbook.stats.survival import ratio_of_means
 
 LENGTHS = [16, 64, 256]
@@ -27,7 +27,7 @@ def test_seeds_past_the_gate():
     found = past_gate(waiting(), arm="quick", other="slow")
     assert found.dots == {0: 1, 1: 0}
     for confidence in (0.5, 0.95):
-        assert found.interval(confidence) == difference_of_shares(2, 2, 1, 2, confidence=confidence)
+        assert found.interval(confidence) == share_difference([1, 1], [1, 0], confidence)
     with pytest.raises(NoRowsError, match="arm is 'gone'"):
         past_gate(waiting(), arm="quick", other="gone")
 

@@ -109,10 +109,10 @@ def test_extremes_by_hand():
 def test_shares_by_hand():
     least = 0.025 ** (1 / 8)
     assert ends(intervals.share([True] * 8)) == pytest.approx((least, 1, 1))
-    found = intervals.difference_of_shares([True] * 8, [False] * 8)
+    found = intervals.share_difference([True] * 8, [False] * 8)
     assert ends(found) == pytest.approx((1 - math.sqrt(2) * (1 - least), 1, 1))
     assert math.isnan(intervals.share([]).value)
-    assert math.isnan(intervals.difference_of_shares([True], []).value)
+    assert math.isnan(intervals.share_difference([True], []).value)
 
 
 def test_distance_and_union_by_hand():
