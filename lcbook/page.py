@@ -87,7 +87,13 @@ def judge(name: str, *tables: pd.DataFrame) -> Card:
                 f"The ledger cannot be written ({error}); the verdict stands on the page.", stacklevel=2
             )
     cards = claims.ledger(committed_verdicts(claim.chapter), claim.chapter)
-    return replace(next(one for one in cards if one.claim.id == name), live=verdict)
+    card = replace(next(one for one in cards if one.claim.id == name), live=verdict)
+    other = [table for run in references.exploratory(session.chapter) for table in run.stale_tables()]
+    stale = [table for table in claim.tables if table in other]
+    if not stale:
+        return card
+    why = f"The stored verdicts on {name} were judged on another design of {', '.join(map(repr, stale))} than this one."
+    return replace(card, exploratory=None, confirmatory=None, survives="", refused=(*card.refused, why))
 
 
 def committed_verdicts(chapter: str) -> list[tuple[str, Verdict]]:
