@@ -90,6 +90,7 @@ class Verdict:
         """Return a flat-typed dict that strict JSON can hold; infinite numbers become strings."""
         record = asdict(self)
         record["effect"] |= {name: _strict(record["effect"][name]) for name in ("value", "low", "high")}
+        record["p"] = None if math.isnan(self.p) else self.p
         return record | {"dots": {str(unit): _strict(value) for unit, value in self.dots.items()}}
 
     @classmethod
@@ -103,6 +104,7 @@ class Verdict:
                 **{
                     **found,
                     "effect": Estimate(value, low, high, effect["censored"]),
+                    "p": math.nan if record["p"] is None else float(record["p"]),
                     "dots": {unit: float(dot) for unit, dot in record["dots"].items()},
                 }
             )
