@@ -14,15 +14,24 @@ from lcbook.stats import intervals, survival
 from lcbook.stats.intervals import Arm, Sample
 from lcbook.stats.n50 import n50_point
 
+ENOUGH = 8  # seeds for the interval of a difference of shares, by simulation
+
 
 def past_gate(rows: pd.DataFrame, *, arm: str, other: str) -> Effect:
     """Return the share of seeds past the gate in `arm` minus that in `other`, with the exact intervals of both joined.
 
-    A dot is the difference in one seed. Raises NoRowsError where an arm is missing, and ValueError as `survival.times`.
+    A dot is the difference in one seed. With fewer than ENOUGH seeds that interval falls short, and nothing is judged
+    by it. Raises NoRowsError where an arm is missing, and ValueError as `survival.times`.
     """
     a, b = (_waits(rows, name)["past"] for name in (arm, other))
+    few = min(len(a), len(b))
+    short = f"with {few} seeds the interval of a difference of shares falls short of 95 %; it takes {ENOUGH}"
     dots = (a.astype(float) - b).dropna()
-    return Effect(lambda confidence: intervals.share_difference(a, b, confidence), dots.to_dict())
+    return Effect(
+        lambda confidence: intervals.share_difference(a, b, confidence),
+        dots.to_dict(),
+        missing=short if few < ENOUGH else "",
+    )
 
 
 def sooner(rows: pd.DataFrame, *, arm: str, over: str) -> Effect:

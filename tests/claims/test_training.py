@@ -26,6 +26,7 @@ def waiting() -> pd.DataFrame:
 def test_seeds_past_the_gate():
     found = past_gate(waiting(), arm="quick", other="slow")
     assert found.dots == {0: 1, 1: 0}
+    assert found.missing.startswith("with 2 seeds the interval of a difference of shares falls short")
     for confidence in (0.5, 0.95):
         assert found.interval(confidence) == share_difference([1, 1], [1, 0], confidence)
     with pytest.raises(NoRowsError, match="arm is 'gone'"):

@@ -112,7 +112,7 @@ def test_the_ratio_by_hand_and_its_censoring():
     quick, slow = ([10, 14, 18], [True] * 3), ([20, 30, 40], [True] * 3)
     found = ratio_of_means(quick, slow, 50)
     va, vb = 16 / 3 / 14**2, 100 / 3 / 30**2
-    half = distributions.t.ppf(0.975, 2) * math.sqrt(va + vb)
+    half = distributions.t.ppf(0.975, 2) * math.sqrt(va + vb) * 3 / 2
     assert found.value == pytest.approx(14 / 30)
     assert [found.low, found.high] == pytest.approx([14 / 30 * math.exp(s * half) for s in (-1, 1)])
     assert found.censored is None
