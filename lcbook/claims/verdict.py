@@ -159,7 +159,8 @@ def decide(
     if not why and math.isnan(found.value):
         why = "the effect cannot be computed from these rows"
     if not why and units < UNITS_NEEDED and not effect.is_range:
-        why = f"{units} {claim.units}s are fewer than the {UNITS_NEEDED} that an interval of 95 % needs"
+        counted = f"{units} {claim.units} is" if units == 1 else f"{units} {claim.units}s are"
+        why = f"{counted} fewer than the {UNITS_NEEDED} that an interval of 95 % needs"
     word, p = "not judged", 1.0
     if not why:
         for side, test in (("supported", _claimed), ("refuted", _otherwise)):
