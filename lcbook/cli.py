@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 import matplotlib
-import torch
 
 from lcbook import claims, notebooks, page, references, runtime
 from lcbook.claims import Verdict
@@ -49,12 +48,10 @@ def _print(verdicts: Iterable[Verdict]) -> None:
 
 
 def _at_full_scale() -> None:
-    """Let claims be judged at gpu scale where CUDA is there, else at full scale."""
-    os.environ.setdefault("LCBOOK_SCALE", "gpu" if torch.cuda.is_available() else "full")
-    if runtime.scale() not in FULL:
-        raise ValueError(
-            f"LCBOOK_SCALE is {runtime.scale()!r}; allowed to judge claims are {' and '.join(FULL)}."
-        )
+    """Let claims be judged at full scale, which is what they are about, on any machine."""
+    os.environ.setdefault("LCBOOK_SCALE", "full")
+    if runtime.scale() != "full":
+        raise ValueError(f"LCBOOK_SCALE is {runtime.scale()!r}; allowed to judge claims is 'full'.")
 
 
 def _confirm(arguments: argparse.Namespace) -> None:
@@ -133,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     running.set_defaults(do=_run)
     confirming = commands.add_parser(
-        "confirm", help="judge a chapter's claims on seeds of their own, at full or gpu scale; resumable"
+        "confirm", help="judge a chapter's claims on seeds of their own, at full scale; resumable"
     )
     confirming.add_argument("chapter", help="its number or name, such as 01")
     confirming.set_defaults(do=_confirm)

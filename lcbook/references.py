@@ -136,7 +136,37 @@ def save_reference(
     }
     path = _path(session.chapter, runtime.device_name(), kind)
     store.save_json(path, body)
+    record_rows(path)
     return path
+
+
+def record_rows(path: Path) -> None:
+    """Add the digests of a committed run's tables to the record of all rows that were ever committed.
+
+    Nothing is ever taken out of it: of one table the last line is that of the rows that stand.
+    """
+    known = recorded_rows()
+    place = f"{path.parent.relative_to(folder())}/{path.stem}".replace("\\", "/")
+    new = {f"{place}/{name}": digest for name, digest in row_digests(path).items()}
+    lines = [f"{digest} {name}\n" for name, digest in new.items() if known.get(name) != digest]
+    before = _record().read_text(encoding="utf8") if _record().exists() else ""
+    store.write_bytes(_record(), (before + "".join(lines)).encode())
+
+
+def _record() -> Path:
+    return folder() / "rows.txt"
+
+
+def recorded_rows() -> dict[str, str]:
+    """Return the digest of the rows that stand by "device/[kind/]chapter/table"."""
+    text = _record().read_text(encoding="utf8") if _record().exists() else ""
+    pairs = (line.split(" ", 1) for line in text.splitlines())
+    return {name: digest for digest, name in pairs}
+
+
+def row_digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each table of a committed run, by name. Raises as `store.load_json`."""
+    return {name: store.checksum(table) for name, table in store.load_json(path)["tables"].items()}
 
 
 def save_designs(chapter: str, device: str, scale: str, designs: dict[str, str]) -> Path:
@@ -189,9 +219,14 @@ def references(chapter: str) -> list[Reference]:
     """Return the committed runs of a chapter ("*": of all), one for each device and kind, damaged and stale ones
     marked.
     """
+    return [_read(path, kind, stamp(path)) for kind in KINDS for path in paths(chapter, kind)]
+
+
+def paths(chapter: str, *kinds: str) -> list[Path]:
+    """Return the files of the committed runs of a chapter ("*": of all), of these kinds (of all, if none is named)."""
     return [
-        _read(path, kind, stamp(path))
-        for kind in KINDS
+        path
+        for kind in kinds or KINDS
         for path in sorted(folder().glob(str(_path(chapter, "*", kind).relative_to(folder()))))
         if path.parent.name != REPLICATIONS
     ]

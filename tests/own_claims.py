@@ -42,7 +42,7 @@ withdrawn = { verdict = "supported", effect = "2 [1, 3]", date = "2025-01-01", w
 
 def use(monkeypatch, folder: Path, text: str = TOML, *, frozen: bool = True) -> None:
     """Let `text` be the claims of the book, frozen or not yet."""
-    file, lock = folder / "claims.toml", folder / "claims.lock"
+    file, lock = folder / "claims.toml", folder / "claims.frozen"
     file.write_text(text)
     monkeypatch.setattr(claim, "FILE", file)
     monkeypatch.setattr(claim, "LOCK", lock)

@@ -145,16 +145,21 @@ def ledger(stored: Iterable[tuple[str, Verdict]] = (), chapter: str = "") -> lis
 
 
 def survived(cards: Sequence[Card], level: float = 0.05) -> list[Card]:
-    """Return the cards with `survives`: whether each decision stands at `level` after Holm's correction by chapter."""
-    decided: dict[str, list[tuple[int, float]]] = {}
+    """Return the cards with `survives`: whether each decision stands at `level` after Holm's correction by chapter.
+
+    Every claim that was judged by an interval counts, the undecided ones too.
+    """
+    judged: dict[str, list[tuple[int, float]]] = {}
     for place, one in enumerate(cards):
         shown = one.counts
-        if shown and shown.verdict in DECIDED and not math.isnan(shown.p):
-            decided.setdefault(one.claim.chapter, []).append((place, shown.p))
+        if shown and shown.verdict != "not judged" and not math.isnan(shown.p):
+            judged.setdefault(one.claim.chapter, []).append((place, shown.p))
     found = list(cards)
-    for part in decided.values():
+    for part in judged.values():
         for (place, _), p in zip(part, holm([p for _, p in part]), strict=True):
-            found[place] = replace(cards[place], survives="yes" if p <= level else "no")
+            shown = cards[place].counts
+            if shown and shown.verdict in DECIDED:
+                found[place] = replace(cards[place], survives="yes" if p <= level else "no")
     return found
 
 
@@ -277,8 +282,11 @@ class Ledger:
             f"Of {len(pairs)} exploratory decisions that were tried again on fresh seeds, {turned} turned around "
             f"and {lost} came out undecided. "
         )
-        last = f"{alone} decisions would not survive a correction for the number of claims in their chapter."
-        return (said_live if live else "") + (tried if pairs else "") + last
+        last = f"{alone} decisions do not survive a correction for the number of claims in their chapter. "
+        gone = f"{len(self.withdrawn)} claims were withdrawn after their result was known; they stand at the end."
+        return (
+            (said_live if live else "") + (tried if pairs else "") + last + (gone if self.withdrawn else "")
+        )
 
     @property
     def factors(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Claims as they were frozen: `claims.toml` holds each before its experiment runs, `claims.lock` its digest.
+"""Claims as they were frozen: `claims.toml` holds each before its experiment runs, `claims.frozen` its digest.
 
 A claim says what is measured and how, so that anyone can judge it again from the rows of its table alone.
 """
@@ -17,12 +17,13 @@ from typing import Any
 
 from lcbook import store
 
-FILE, LOCK = (Path(__file__).with_name(name) for name in ("claims.toml", "claims.lock"))
+FILE, LOCK = (Path(__file__).with_name(name) for name in ("claims.toml", "claims.frozen"))
 # What a unit of evidence is called on the page -> the column that names it.
 UNITS = {"seed": "seed", "model": "arm", "round": "seed", "text": "sample", "one run": ""}
 UNITS_NEEDED = 6  # with five, even the range is only a 93.75 % interval of the median
 CONFIRMED_BY = "1000:1012"
 NOT_FROZEN = ("note", "withdrawn")  # said after the run, of the claim
+WITHDRAWN = ":withdrawn"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ class Claim:
         frozen = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in NOT_FROZEN}
         return store.digest("claim", json.dumps(frozen, sort_keys=True, ensure_ascii=False))
 
+    @property
+    def withdrawal(self) -> str:
+        """SHA-256 of what was said when the claim was withdrawn, of nothing where it stands."""
+        return store.digest("withdrawn", json.dumps(dict(self.withdrawn), sort_keys=True, ensure_ascii=False))
+
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """Return the seeds that "0:8" names (0 to 7), or "0,2,5". Raises ValueError for another text, or none."""
@@ -147,27 +153,36 @@ def read(text: str) -> dict[str, Claim]:
 
 @cache
 def claims() -> dict[str, Claim]:
-    """Return every claim of the book by id. Raises ValueError if one is not what the lock holds."""
-    found = read(FILE.read_text(encoding="utf8"))
-    locked = lock()
+    """Return every claim of the book by id.
+
+    Raises ValueError if one is not as it was frozen or withdrawn, or if one that was frozen is gone.
+    """
+    found, locked = read(FILE.read_text(encoding="utf8")), lock()
+    gone = [name for name in locked if name.removesuffix(WITHDRAWN) not in found]
+    if gone:
+        raise ValueError(f"claim {gone[0]} is gone; allowed is to withdraw it, with the reason.")
     for name, one in found.items():
-        if name in locked and locked[name] != one.digest:
+        if locked.get(name, one.digest) != one.digest:
             raise ValueError(f"claim {name} is not as it was frozen; allowed is a new claim with a new id.")
+        if locked.get(name + WITHDRAWN, one.withdrawal) != one.withdrawal:
+            raise ValueError(f"claim {name} was withdrawn otherwise; allowed is to leave it so.")
     return found
 
 
 def lock() -> dict[str, str]:
-    """Return the digests of all claims that were ever frozen, by id."""
+    """Return the digests of all claims that were ever frozen, by id, and of what was withdrawn, by id and WITHDRAWN."""
     return (
         dict(line.split() for line in LOCK.read_text(encoding="utf8").splitlines()) if LOCK.exists() else {}
     )
 
 
 def freeze() -> list[str]:
-    """Add the claims that are not yet locked to the lock, and return their ids. Raises ValueError as `claims`."""
+    """Lock the claims, and withdrawals, that are not locked yet; return their names. Raises ValueError as `claims`."""
     claims.cache_clear()
     known = lock()
-    new = {name: one.digest for name, one in claims().items() if name not in known}
+    all_ = {name: one.digest for name, one in claims().items()}
+    all_ |= {name + WITHDRAWN: one.withdrawal for name, one in claims().items() if one.withdrawn}
+    new = {name: digest for name, digest in all_.items() if name not in known}
     lines = [f"{name} {digest}\n" for name, digest in (known | new).items()]
     store.write_bytes(LOCK, "".join(lines).encode())
     return list(new)
@@ -180,6 +195,7 @@ def find(name: str) -> Claim:
         raise ValueError(
             f"id is {name!r}; allowed are the claims of claims.toml, such as {next(iter(there), '')!r}."
         )
-    if name not in lock():
+    one, locked = there[name], lock()
+    if name not in locked or (one.withdrawn and name + WITHDRAWN not in locked):
         raise ValueError(f"claim {name} is not frozen; run python -m lcbook freeze before its experiment.")
-    return there[name]
+    return one

@@ -73,9 +73,11 @@ def _extreme(extreme: Callable[..., Estimate], pick: Callable[..., Any]) -> Call
 
 def _ratio_of_medians(found: Sequence[Mapping[Any, Sample]]) -> Effect:
     one, other = found[0].values()
+    below = dict(zip(other.units, other.values, strict=True))
     ratios = {
-        unit: a / b if b else math.inf
-        for unit, a, b in zip(one.units, one.values, other.values, strict=False)
+        unit: float(a / below[unit]) if below[unit] else math.inf
+        for unit, a in zip(one.units, one.values, strict=True)
+        if unit in below
     }
 
     def interval(confidence: float) -> Estimate:

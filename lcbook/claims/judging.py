@@ -48,8 +48,12 @@ def judge(
         rows = select(table, where)
         found = _seeds(rows)
         allowed = seeds_of(claim.seeds) if seeds is None else seeds
-        unmet = (_unmet(claim, table, need) for need in claim.requires)
-        why = next((one for one in (_other_seeds(claim, rows, where, allowed, some=live), *unmet) if one), "")
+        other = (
+            "claims are about the sizes of full scale, not those of a GPU" if runtime.scale() == "gpu" else ""
+        )
+        unmet = [_unmet(claim, table, need) for need in claim.requires]
+        seeds_differ = _other_seeds(claim, table, rows, where, allowed, some=live)
+        why = next((one for one in (other, seeds_differ, *unmet) if one), "")
         effect = _effect(claim, rows, using)
     except NoRowsError as error:
         found, why, effect = [], str(error), effects.unmeasured(str(error))
@@ -75,18 +79,33 @@ def _seeds(rows: pd.DataFrame) -> list[int]:
     return sorted(int(seed) for seed in rows["seed"].unique()) if "seed" in rows.columns else []
 
 
+# What was asked of a model, beside its arm: rows of one value of these are one cell of a table.
+ASKED = (
+    "table", "probe", "length", "depth", "asked.pairs", "asked.asked", "haystack", "group", "task",
+    "ablate.layer", "ablate.head", "reposition.position.slope", "tune.train.updates",
+)  # fmt: skip
+
+
 def _other_seeds(
-    claim: Claim, rows: pd.DataFrame, where: Mapping[str, Any], allowed: Sequence[int], *, some: bool
+    claim: Claim,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    where: Mapping[str, Any],
+    allowed: Sequence[int],
+    *,
+    some: bool,
 ) -> str:
     """Return why the seeds of the rows are not those that count, or "".
 
-    Every arm has all of them and no others, at every value that was chosen from; at live scale, some of them. Where the
-    claim itself leaves out models that did not learn, its arms together have them.
+    Every arm has all of them and no others, at every value that was chosen from and in every cell that was asked, and
+    each was asked as much; at live scale, some of them. Where the claim itself leaves out models that did not learn,
+    its arms together have them.
     """
     if "seed" not in rows.columns:
         return ""
     by = [name for name in ("arm", claim.choose) if name in rows.columns and "solved" not in where]
-    parts = [part for _, part in rows.groupby(by)] if by else [rows]
+    asked = [name for name in ASKED if name in rows.columns] if by and not some else []
+    parts = [part for _, part in rows.groupby([*by, *asked], dropna=False)] if by else [rows]
     for part in parts:
         found = _seeds(part)
         if set(found) - set(allowed) or (not some and set(found) != set(allowed)):
@@ -94,7 +113,21 @@ def _other_seeds(
             return (
                 f"{arm}rows of the seeds {_short(found)}; allowed are all of {_short(allowed)} and no others"
             )
-    return ""
+    return "" if some else _asked_less(claim, table, rows)
+
+
+def _asked_less(claim: Claim, table: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Return which arm of the rows has a seed that was asked less than others in the whole table, or ""."""
+    if not {"arm", "seed", "total"} <= set(table.columns):
+        return ""
+    whole = table[table["arm"].isin(rows["arm"].unique())]
+    by = [name for name in ("arm", claim.choose, *ASKED) if name in table.columns and name != "depth"]
+    asked = whole.groupby([*by, "seed"], dropna=False)["total"].sum().groupby(by, dropna=False).nunique()
+    uneven = asked[asked > 1]
+    if uneven.empty:
+        return ""
+    name = uneven.index[0][0] if isinstance(uneven.index[0], tuple) else uneven.index[0]
+    return f"{name} has seeds that were asked less than others"
 
 
 def _short(seeds: Sequence[int]) -> str:

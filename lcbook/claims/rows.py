@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lcbook.stats.intervals import Arm, Sample
+from lcbook.stats.intervals import EVERYTHING, Arm, Sample
 from lcbook.stats.n50 import n50_ends, n50_point
 
 TESTS = {"at_least": operator.ge, "at_most": operator.le, "above": operator.gt, "below": operator.lt}
@@ -127,44 +127,57 @@ def contrast(
     """Return for each unit a weighted sum of its means in parts of a table: for each term its weight and its rows.
 
     `value` is "recall" (correct over total, pooled) or a column, of which the mean is taken; times `scale`; `less` is
-    taken off the sum. Terms of one arm stand or fall together: a model that did not learn adds chance to each. Units
+    taken off the sum. Terms of one arm stand or fall together: a model that did not learn adds 0 to each. Units
     that lack a term are left out.
     Raises ValueError as `select`, and NoRowsError where no unit has all terms.
     """
-    found: dict[Any, list[tuple[pd.Series, pd.Series | None, float, tuple[float, float]]]] = {}
+    found: dict[Any, list[_Term]] = {}
     for weight, where in terms:
         part = select(rows, where)
-        values, guessed, most = _values(part, value, unit)
         models = [name for name in ("arm", "table") if name in part.columns and unit != "arm"]
         names = part[models].drop_duplicates().to_numpy().tolist() if models else []
         arm = tuple(names[0]) if len(names) == 1 else None
-        flags = learned(part, unit) if arm is not None and value == "recall" else None
-        size = weight * scale
-        limits = (min(0.0, size * most), max(0.0, size * most))
-        found.setdefault(arm, []).append((size * values, flags, size * guessed, limits))
-    parts = [(arm, term) for arm, terms_ in found.items() for term in terms_]
-    units = parts[0][1][0].index
-    for _, (values, *_) in parts[1:]:
-        units = units.intersection(values.index)
+        found.setdefault(arm, []).append(_term(part, value, unit, weight * scale, arm is not None))
+    every = [one for terms_ in found.values() for one in terms_]
+    units = every[0].values.index
+    for one in every[1:]:
+        units = units.intersection(one.values.index)
     if not len(units):
         raise NoRowsError("no unit has all that is compared")
-    arms = []
-    for terms_ in found.values():
-        values = sum(one.loc[units].to_numpy(float) for one, *_ in terms_)
-        flags = [one for _, one, *_ in terms_ if one is not None]
-        together = np.logical_and.reduce([one.loc[units].to_numpy(bool) for one in flags]) if flags else None
-        ends = np.sum([limits for *_, limits in terms_], axis=0)
-        arms.append(Arm(values, together, sum(failed for _, _, failed, _ in terms_), (ends[0], ends[1])))
+    arms = [_arm(terms_, units) for terms_ in found.values()]
     if less:
         arms.append(Arm(np.full(len(units), -less), limits=(-less, -less)))
     return Sample(tuple(units), tuple(arms))
 
 
-def _values(part: pd.DataFrame, value: str, unit: str) -> tuple[pd.Series, float, float]:
-    """Return the value of each unit, what a guesser has, and the most that is possible."""
+class _Term(NamedTuple):
+    """One term of a contrast: values and whether it learned of each unit, its limits, and its noise (a variance)."""
+
+    values: pd.Series
+    learned: pd.Series | None
+    limits: tuple[float, float]
+    noise: float
+
+
+def _term(part: pd.DataFrame, value: str, unit: str, size: float, is_arm: bool) -> _Term:
     if value == "recall":
-        chance = float(np.average(part["chance"], weights=part["total"])) if "chance" in part.columns else 0.0
-        return recall(part, unit), chance, 1.0
+        sums = part.groupby(unit)[["correct", "total"]].sum()
+        share = (sums["correct"] + 0.5) / (sums["total"] + 1)
+        noise = size**2 * float((share * (1 - share) / sums["total"].clip(lower=1)).mean())
+        flags = learned(part, unit) if is_arm else None
+        return _Term(size * recall(part, unit), flags, (min(0.0, size), max(0.0, size)), noise)
     if value not in part.columns:
         raise ValueError(f"value is {value!r}; allowed are 'recall' and columns: {', '.join(part.columns)}.")
-    return part.groupby(unit)[value].mean().dropna(), 0.0, np.inf
+    return _Term(size * part.groupby(unit)[value].mean().dropna(), None, EVERYTHING, 0.0)
+
+
+def _arm(terms: Sequence[_Term], units: pd.Index) -> Arm:
+    """Return what the terms of one arm add together; a model that did not learn adds chance or less: 0 is least."""
+    flags = [one.learned.loc[units].to_numpy(bool) for one in terms if one.learned is not None]
+    least, most = np.sum([one.limits for one in terms], axis=0)
+    return Arm(
+        np.sum([one.values.loc[units].to_numpy(float) for one in terms], axis=0),
+        np.logical_and.reduce(flags) if flags else None,
+        limits=(float(least), float(most)),
+        noise=sum(one.noise for one in terms),
+    )

@@ -1,4 +1,4 @@
-"""Statistics of training: who passes the gate, how soon, and how much further random lengths carry recall."""
+"""Statistics of training: who passes the gate, and how much further random lengths carry recall."""
 
 from __future__ import annotations
 
@@ -34,22 +34,6 @@ def past_gate(rows: pd.DataFrame, *, arm: str, other: str) -> Effect:
     )
 
 
-def sooner(rows: pd.DataFrame, *, arm: str, over: str) -> Effect:
-    """Return the mean updates to the gate of `arm` over those of `over`, as far as both were watched.
-
-    These are restricted means, with an interval of t on their logarithms; a dot is the ratio in one seed. Raises as
-    `past_gate`.
-    """
-    a, b = (_waits(rows, name) for name in (arm, over))
-    group, baseline = ((one["updates"].to_numpy(), one["past"].to_numpy()) for one in (a, b))
-    until = survival.horizon({arm: group, over: baseline})
-    dots = (a["updates"].clip(upper=until) / b["updates"].clip(upper=until)).dropna()
-    return Effect(
-        lambda confidence: survival.ratio_of_means(group, baseline, until, confidence=confidence),
-        dots.to_dict(),
-    )
-
-
 def _waits(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Return for each seed of an arm the updates watched, and whether it is past the gate."""
     part = of.select(rows, {"arm": arm})
@@ -79,4 +63,4 @@ def n50_gain(rows: pd.DataFrame, *, encodings: Sequence[str], lengths: str, over
     return Sample(tuple(octaves.index), (Arm(2.0**gains, past, 1.0, (1 / most, most)),))
 
 
-NAMED: dict[str, Callable[..., Any]] = {one.__name__: one for one in (past_gate, sooner, n50_gain)}
+NAMED: dict[str, Callable[..., Any]] = {one.__name__: one for one in (past_gate, n50_gain)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,10 @@ def fresh_seeds(claim: Claim, text: str = "") -> tuple[int, ...]:
     """
     confirmed = seeds_of(claim.confirmed_by)
     seeds = seeds_of(text) if text else tuple(range(FIRST, FIRST + len(confirmed)))
+    if seeds != tuple(range(seeds[0], seeds[-1] + 1)):
+        raise ValueError(
+            f"seeds is {text!r}; allowed is a whole range such as '2000:2012', so that none is picked."
+        )
     known = sorted(set(seeds) & {*EXPLORED, *CONFIRMED, *confirmed})
     if known:
         raise ValueError(
@@ -91,25 +95,35 @@ def read(path: Path) -> Replication:
         raise ValueError(why)
     claim = claims.find(stored.claim)
     seeds = fresh_seeds(claim, ",".join(map(str, stored.seeds)))
+    if stored.scale != "full":
+        raise ValueError(
+            f"scale of {path.stem} is {stored.scale!r}; allowed is 'full', which claims are about."
+        )
     with runtime.at_scale(stored.scale):
         again = claims.judge(claim, tables, designs=stored.designs, seeds=seeds)
-    if not same(stored, again):
+    if not same(stored, replace(again, device=stored.device, date=stored.date)):
         raise store.DamagedFileError(
             f"{path} was edited: its rows say {again!r}, {again.effect}, and not {stored!r}, {stored.effect}."
         )
     return Replication(stored, machine)
 
 
+TO_ROUNDING = ("effect", "dots", "p")  # fields of a verdict that another machine may round otherwise
+
+
 def same(one: Verdict, other: Verdict) -> bool:
-    """Return whether two verdicts decide the same by the same numbers, to rounding."""
-    said = [
-        (v.verdict, v.effect.censored, tuple(v.dots), None if v.learned is None else tuple(v.learned))
-        for v in (one, other)
-    ]
-    numbers = [(v.effect.value, v.effect.low, v.effect.high, *v.dots.values()) for v in (one, other)]
-    return said[0] == said[1] and all(
-        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-        for a, b in zip(*numbers, strict=True)
+    """Return whether two verdicts say the same in every field, numbers to rounding."""
+    a, b = one.to_dict(), other.to_dict()
+    plain = [{name: value for name, value in c.items() if name not in TO_ROUNDING} for c in (a, b)]
+    words = [(c["effect"]["censored"], tuple(c["dots"])) for c in (a, b)]
+    numbers = [(v.effect.value, v.effect.low, v.effect.high, v.p, *v.dots.values()) for v in (one, other)]
+    return (
+        plain[0] == plain[1]
+        and words[0] == words[1]
+        and all(
+            math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(x) and math.isnan(y))
+            for x, y in zip(*numbers, strict=True)
+        )
     )
 
 

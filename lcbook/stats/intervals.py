@@ -28,13 +28,15 @@ class Arm:
     """What one arm adds to the value of each unit.
 
     `values` [units]; `learned` [units] says which units have left the plateau of training (None where nothing can
-    fail), `failed` what the arm adds where it has not, and `limits` the least and the most that it can add.
+    fail), `failed` what the arm adds where it has not, `limits` the least and the most that it can add, and `noise`
+    the variance that the finite number of questions gives the value of a unit.
     """
 
     values: np.ndarray
     learned: np.ndarray | None = None
     failed: float = 0.0
     limits: tuple[float, float] = EVERYTHING
+    noise: float = 0.0
 
     @property
     def some_failed(self) -> bool:
@@ -74,8 +76,8 @@ class Sample:
 
     @cached_property
     def hurdle(self) -> np.ndarray:
-        """What the mean may be with units that do not learn: DRAWS draws, ascending (see `mean`)."""
-        return np.sort(_hurdle(self.arms))
+        """What the mean may be with units that do not learn: DRAWS draws for each end [2, draws], ascending."""
+        return np.sort([_hurdle(self.arms, end) for end in (0, 1)], axis=1)
 
     @property
     def learned(self) -> tuple[int, int] | None:
@@ -101,8 +103,9 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
     """Return the mean over units: Student's t, and where training can fail, a hurdle.
 
     The hurdle asks what further seeds may do that do not learn, even if all of these did: for each arm the share that
-    learns is drawn from Jeffreys' Beta(k + 1/2, n - k + 1/2), and the means of those that did and did not from
-    Student's t; where none failed the others have `failed`. An arm that no unit learned counts as one that cannot: of
+    learns is drawn from Jeffreys' Beta(k + 1/2, n - k + 1/2), or where some failed, for each end, from Clopper and
+    Pearson's Beta on that side, and the means of those that did and did not from Student's t; where none failed the
+    others have `failed`. An arm that no unit learned counts as one that cannot: of
     seeds that succeed seldom these say nothing. Where some failed the ends are the hurdle's, else the wider of the
     two. One unit has an infinite interval. Clipped to the limits. Raises ValueError for a confidence outside (0, 1).
     """
@@ -117,7 +120,7 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
     low, high = value - half, value + half
     if any(arm.learned is not None for arm in one.arms):
         cut = int(tail * DRAWS)
-        ends = float(one.hurdle[cut]), float(one.hurdle[-1 - cut])
+        ends = float(one.hurdle[0][cut]), float(one.hurdle[1][-1 - cut])
         low, high = (
             ends if any(arm.some_failed for arm in one.arms) else (min(low, ends[0]), max(high, ends[1]))
         )
@@ -126,12 +129,13 @@ def mean(one: Sample, confidence: Number = 0.95) -> Estimate:
 
 
 def _deviation(one: Sample) -> float:
-    """Return the standard deviation of the units.
+    """Return the standard deviation of the units, at least that of the questions that each was asked.
 
     Where a limit lies within NEAR deviations of the mean, values pile up at it and few units show how far others fall
     from it: their variance counts as at least a SPREADth of a coin's, m (1 - m), of a mean m half a unit further in.
     """
     found, (least, most), n = float(one.values.std(ddof=1)), one.limits, len(one.units)
+    found = max(found, math.sqrt(sum(arm.noise for arm in one.arms)))
     room = min(one.values.mean() - least, most - one.values.mean())
     if not math.isfinite(most - least) or most == least or room > NEAR * found:
         return found
@@ -139,29 +143,43 @@ def _deviation(one: Sample) -> float:
     return max(found, (most - least) * math.sqrt(inner * (1 - inner) / SPREAD))
 
 
-def _hurdle(arms: Sequence[Arm]) -> np.ndarray:
-    """Return draws of the mean of the sum of `arms`; one that no unit learned shows nothing that could fail."""
+def _hurdle(arms: Sequence[Arm], end: int) -> np.ndarray:
+    """Return draws of the mean of the sum of `arms` for the lower (0) or upper (1) end of its interval.
+
+    An arm that no unit learned shows nothing that could fail.
+    """
     draws = np.zeros(DRAWS)
     for place, arm in enumerate(arms):
         n = len(arm.values)
-        learned = np.ones(n, bool) if arm.learned is None or not arm.learned.any() else arm.learned
+        can = arm.learned is not None and bool(arm.learned.any())
+        learned = arm.learned if can and arm.learned is not None else np.ones(n, bool)
         k = int(learned.sum())
-        share, yes, no = _noise(place, k, n)
+        low, middle, high, yes, no = _noise(place, k, n)
         able = _drawn(arm.values[learned], yes)
-        if arm.learned is None or not arm.learned.any():
+        if not can:
             draws += able
-        else:
-            unable = arm.failed if k == n else _drawn(arm.values[~learned], no)
-            draws += share * able + (1 - share) * unable
+            continue
+        unable = arm.failed if k == n else _drawn(arm.values[~learned], no)
+        more = (end == 1) == (float(np.mean(able)) >= float(np.mean(unable)))
+        share = middle if k == n else high if more else low
+        draws += share * able + (1 - share) * unable
     return draws
 
 
 @cache
 def _noise(place: int, k: int, n: int) -> tuple[np.ndarray, ...]:
-    """Return draws of the share that learns, and of Student's t for those that did and did not; the same every time."""
+    """Return draws of the share that learns, low, middling and high, and of Student's t for those that did and did not.
+
+    The same every time.
+    """
     draw = np.random.default_rng((place, k, n))
-    share = draw.beta(k + 0.5, n - k + 0.5, DRAWS)
-    return share, *(draw.standard_t(max(m - 1, 1), DRAWS) for m in (k, n - k))
+    a, b = max(k, 0.5), max(n - k, 0.5)
+    shares = (
+        draw.beta(a, n - k + 1, DRAWS),
+        draw.beta(k + 0.5, n - k + 0.5, DRAWS),
+        draw.beta(k + 1, b, DRAWS),
+    )
+    return *shares, *(draw.standard_t(max(m - 1, 1), DRAWS) for m in (k, n - k))
 
 
 def _drawn(values: np.ndarray, t: np.ndarray) -> np.ndarray | float:

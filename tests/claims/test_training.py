@@ -9,9 +9,8 @@ import pytest
 
 from lcbook.claims.rows import NoRowsError
 from lcbook.claims.statistics import contrasts
-from lcbook.claims.training import n50_gain, past_gate, sooner
+from lcbook.claims.training import n50_gain, past_gate
 from lcbook.stats.intervals import share_difference
-from lcbook.stats.survival import ratio_of_means
 
 LENGTHS = [16, 64, 256]
 
@@ -31,17 +30,6 @@ def test_seeds_past_the_gate():
         assert found.interval(confidence) == share_difference([1, 1], [1, 0], confidence)
     with pytest.raises(NoRowsError, match="arm is 'gone'"):
         past_gate(waiting(), arm="quick", other="gone")
-
-
-def test_sooner_counts_a_seed_that_stays_as_its_budget():
-    found = sooner(waiting(), arm="quick", over="slow")
-    assert found.dots == pytest.approx({0: 20 / 100, 1: 40 / 60})
-    assert found.interval(0.9).value == pytest.approx(30 / 80)
-    groups = ([20, 40], [True, True]), ([100, 60], [False, True])
-    for confidence in (0.5, 0.95):
-        assert found.interval(confidence) == ratio_of_means(*groups, 100, confidence=confidence)
-    with pytest.raises(ValueError, match="several values for seed 1"):
-        sooner(pd.concat([waiting(), waiting().assign(updates=90)]), arm="quick", over="slow")
 
 
 def reaching(reach: dict[str, list[int]]) -> pd.DataFrame:

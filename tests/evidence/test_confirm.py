@@ -185,7 +185,7 @@ def test_what_fails_while_a_claimed_table_is_made_is_raised(explored, monkeypatc
 def test_claims_are_confirmed_at_full_scale_alone(explored, monkeypatch, capsys):
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     assert cli.main(["confirm", "07"]) == 2
-    assert capsys.readouterr().err == "LCBOOK_SCALE is 'live'; allowed to judge claims are full and gpu.\n"
+    assert capsys.readouterr().err == "LCBOOK_SCALE is 'live'; allowed to judge claims is 'full'.\n"
 
 
 def test_a_claim_is_repeated_on_fresh_seeds_and_stored_as_a_row_that_anyone_can_judge(explored, capsys):
