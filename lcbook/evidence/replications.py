@@ -35,15 +35,15 @@ def fresh_seeds(claim: Claim, text: str = "") -> tuple[int, ...]:
     """
     confirmed = seeds_of(claim.confirmed_by)
     seeds = seeds_of(text) if text else tuple(range(FIRST, FIRST + len(confirmed)))
-    if seeds != tuple(range(seeds[0], seeds[-1] + 1)):
-        raise ValueError(
-            f"seeds is {text!r}; allowed is a whole range such as '2000:2012', so that none is picked."
-        )
     known = sorted(set(seeds) & {*EXPLORED, *CONFIRMED, *confirmed})
     if known:
         raise ValueError(
             f"seeds has {', '.join(map(str, known))}; allowed are seeds that were neither explored (0 to "
             f"{EXPLORED[-1]}) nor confirmed ({CONFIRMED[0]} to {CONFIRMED[-1]})."
+        )
+    if seeds != tuple(range(seeds[0], seeds[-1] + 1)):
+        raise ValueError(
+            f"seeds is {text!r}; allowed is a whole range such as '2000:2012', so that none is picked."
         )
     needed = min(UNITS_NEEDED, len(confirmed))
     if len(seeds) < needed:

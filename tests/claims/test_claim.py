@@ -8,7 +8,7 @@ import own_claims
 import pytest
 
 from lcbook.claims import claim
-from lcbook.claims.claim import Claim, find, freeze, lock, read, seeds_of
+from lcbook.claims.claim import Claim, find, freeze, read, seeds_of
 
 GOOD = {
     "id": "P1", "sentence": "So it is.", "chapter": "01", "factor": "position", "test": "by hand",
@@ -109,15 +109,32 @@ def test_a_note_and_a_withdrawal_may_follow_the_run():
     assert (find("P1a").digest, find("P1a").note) == (before, "Seen before.")
 
 
-def test_an_id_that_went_cannot_come_back_as_another_claim():
+def test_a_frozen_claim_cannot_go_nor_come_back_as_another():
     whole = own_claims.TOML
     claim.FILE.write_text(whole[: whole.index("[01_tiny.P1b]")])
     claim.claims.cache_clear()
-    assert freeze() == []
-    assert "P1b" in lock()
+    with pytest.raises(ValueError, match="claim P1b is gone; allowed is to withdraw it"):
+        find("P1a")
     claim.FILE.write_text(whole.replace("Few are right.", "Another claim."))
     claim.claims.cache_clear()
     with pytest.raises(ValueError, match="P1b is not as it was frozen"):
+        find("P1a")
+
+
+def test_what_was_withdrawn_stays_as_it_was_said():
+    whole = own_claims.TOML
+    for text in (
+        whole.replace("A control said otherwise.", "It was wrong."),
+        whole[: whole.index("withdrawn =")],
+    ):
+        claim.FILE.write_text(text)
+        claim.claims.cache_clear()
+        with pytest.raises(ValueError, match="claim X1 was withdrawn otherwise; allowed is to leave it so"):
+            find("P1a")
+    reason = 'withdrawn = { verdict = "-", effect = "-", date = "2025-01-01", why = "We did not like it." }'
+    claim.FILE.write_text(whole.replace('unit = "%"', f'unit = "%"\n{reason}', 1))
+    claim.claims.cache_clear()
+    with pytest.raises(ValueError, match="claim P1a is not frozen"):
         find("P1a")
 
 
@@ -127,5 +144,5 @@ def test_what_is_not_frozen_or_not_there_is_not_judged(monkeypatch, tmp_path):
     claim.LOCK.unlink()
     with pytest.raises(ValueError, match=r"P1a is not frozen; run python -m lcbook freeze"):
         find("P1a")
-    assert freeze() == ["P1a", "P1b", "X1"]
+    assert freeze() == ["P1a", "P1b", "X1", "X1:withdrawn"]
     assert find("P1a").id == "P1a"

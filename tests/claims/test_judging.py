@@ -231,10 +231,10 @@ def test_a_rate_that_other_seeds_might_have_chosen_counts():
     clear = rates({0.01: [True] * 8, 0.05: [False] * 8})
     assert choices(clear, "train.lr") == {"a": [0.01]}
     tied = claims.judge(changed(choose="train.lr"), {"recall": close}, designs={})
-    assert (tied.effect.value, tied.effect.high) == (10.0, 50.0)
+    assert (tied.effect.value, round(tied.effect.high)) == (10.0, 51)
     assert tied.verdict == "inconclusive"
     alone = claims.judge(changed(choose="train.lr"), {"recall": clear}, designs={})
-    assert (alone.effect.value, alone.effect.high, alone.verdict) == (10.0, 10.0, "refuted")
+    assert (alone.effect.value, round(alone.effect.high), alone.verdict) == (10.0, 11, "refuted")
 
 
 def test_the_largest_of_several_is_judged_by_each_of_them():
@@ -250,9 +250,8 @@ def test_the_largest_of_several_is_judged_by_each_of_them():
 
 
 def test_the_distance_from_a_number_moves_the_dots_too():
-    found = effects.effect(
-        "distance from 1 of the mean", [rows.contrast(table([90.0, 110, 100, 95, 105, 100]), [(1.0, {})])]
-    )
+    near = rows.contrast(table([40.0, 60, 50, 45, 55, 50]), [(1.0, {})])
+    found = effects.effect("distance from 0.5 of the mean", [near])
     assert found.interval(0.95).low == 0
     assert found.dots[0] == pytest.approx(0.1)
 
@@ -268,3 +267,33 @@ def test_a_verdict_survives_json_and_rejects_bad_input():
         Verdict.from_dict(record | {"verdict": "proved"})
     with pytest.raises(ValueError, match=r"date .*allowed"):
         Verdict.from_dict(record | {"date": "yesterday"})
+
+
+def test_seeds_that_agree_are_not_surer_than_their_questions():
+    same = pd.concat([table([100.0] * 8, asked=512).assign(asked=n) for n in (0, 1)])
+    found = rows.contrast(same, [(1.0, {"asked": 0}), (-1.0, {"asked": 1})], scale=100.0)
+    share = 512.5 / 513
+    deviation = 100 * math.sqrt(2 * share * (1 - share) / 512)
+    half = stats.t.ppf(0.975, 7) * deviation / math.sqrt(8)
+    effect = effects.effect("mean", [found]).interval(0.95)
+    assert (effect.low, effect.high) == pytest.approx((-half, half), rel=1e-6)
+
+
+def test_rows_that_were_left_out_are_noticed():
+    whole = pd.concat([table(HIGH).assign(length=n) for n in (64, 128)])
+    assert claims.judge(changed(), {"recall": whole}, designs={}).verdict == "supported"
+    cell = whole[(whole["length"] != 128) | (whole["seed"] != 3)]
+    assert (
+        "a has rows of the seeds 0, 1, 2, 4, 5, 6, 7"
+        in claims.judge(changed(), {"recall": cell}, designs={}).why
+    )
+    fewer = whole.assign(total=whole["total"].where(whole["seed"] != 3, 900))
+    assert (
+        claims.judge(changed(), {"recall": fewer}, designs={}).why
+        == "a has seeds that were asked less than others"
+    )
+
+
+def test_at_the_sizes_of_a_gpu_nothing_is_judged(monkeypatch):
+    monkeypatch.setenv("LCBOOK_SCALE", "gpu")
+    assert "not those of a GPU" in claims.judge(find("P1a"), {"recall": table(HIGH)}, designs={}).why

@@ -287,6 +287,6 @@ def test_claims_are_frozen_once(measured, capsys):
     claim_module.FILE.write_text(CLAIMS + more)
     assert cli.main(["freeze"]) == 0
     assert capsys.readouterr().out == "frozen: Q4\n"
-    claim_module.FILE.write_text(CLAIMS.replace("recalls", "recalls well"))
+    claim_module.FILE.write_text((CLAIMS + more).replace("recalls", "recalls well"))
     assert cli.main(["freeze"]) == 2
     assert "claim Q1 is not as it was frozen" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,10 @@ from lcbook.claims import claim
 ROOT = references.folder().parent
 
 
-def taken_out(path: str) -> list[str]:
+def taken_out(path: str, root: Path = ROOT) -> list[str]:
     """The lines that any commit has removed from a file."""
     log = ["git", "log", "-p", "--format=", "--no-renames", "--", path]
-    done = subprocess.run(log, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(log, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout, f"git knows no history of {path}"
     return [line for line in done.stdout.splitlines() if line.startswith("-") and not line.startswith("---")]
 
@@ -25,17 +26,13 @@ def test_records_only_grow(path):
     assert taken_out(path) == []
 
 
-def test_a_line_that_was_taken_out_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("test_history.ROOT", tmp_path)
+def test_a_line_that_was_taken_out_is_seen(tmp_path):
+    by = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     for text in ("one\ntwo\n", "one\n"):
         (tmp_path / "record").write_text(text)
-        for words in (
-            ["init", "-q"],
-            ["add", "record"],
-            ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"],
-        ):
+        for words in (["init", "-q"], ["add", "record"], [*by, "commit", "-qm", "c"]):
             subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    assert taken_out("record") == ["-two"]
+    assert taken_out("record", tmp_path) == ["-two"]
 
 
 def test_committed_rows_are_those_on_record():

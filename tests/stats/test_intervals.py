@@ -52,7 +52,7 @@ def test_hurdle_by_hand():
     found = intervals.mean(all_learned)
     assert found.low == pytest.approx(0.1 + 0.8 * distributions.beta.ppf(0.025, 8.5, 0.5), abs=4e-3)
     half = Sample(tuple(range(8)), (recalled([0.9] * 4 + [0.1] * 4, [1] * 4 + [0] * 4),))
-    expected = 0.1 + 0.8 * distributions.beta.ppf([0.025, 0.975], 4.5, 4.5)
+    expected = 0.1 + 0.8 * distributions.beta.ppf([0.025, 0.975], [4, 5], [5, 4])
     assert ends(intervals.mean(half)) == pytest.approx((expected[0], 0.5, expected[1]), abs=5e-3)
     assert (all_learned.learned, half.learned) == ((8, 8), (4, 8))
 
