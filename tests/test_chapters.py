@@ -12,9 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-import lcbook as lc
 from lcbook import claims, notebooks, references, runtime, store
-from lcbook.stats.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -23,7 +21,6 @@ MOST_LINES = 15
 TAGS = {"setup", "derive", "result", "claim", "exercise", "solution", "colab"}
 TAGS |= {"hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell"}
 TAGS |= {"full-width", "raises-exception"}
-NUMBER = re.compile(r"(?:[≥≤<>]\s*)?(?:[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|undefined|-?∞)")
 ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 COLAB = """\
 import importlib.util
@@ -223,88 +220,68 @@ def test_runs_at_smoke_scale(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert not stale, f"committed tables are of other specs: python -m lcbook designs {path.stem}"
 
 
-def cards(notebook: Any) -> dict[str, tuple[str, str]]:
-    """Return, by claim, the verdict of its card and the rest of the card's words, with numbers masked."""
-    found = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []) if "claim" in tags(cell) else []:
-            card = output.get("data", {}).get("text/html", "")
-            claim, verdict = re.findall(r'aria-label="Claim (\S+): ([^"]+)"', card)[0]
-            words = re.sub(r"<[^>]*>", " ", card)
-            words = re.sub(
-                rf"\S+\s+{verdict}", "VERDICT", words, count=1
-            )  # the badge: a sign and the verdict
-            words = NUMBER.sub("NUMBER", words)
-            found[claim] = (verdict, " ".join(words.replace("NUMBER seed,", "NUMBER seeds,").split()))
-    return found
+def verdicts(notebook: Any) -> dict[str, str]:
+    """Return what the run of a page said of each claim, from the plain form of its cards."""
+    shown = [
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        if "claim" in tags(cell)
+        for output in cell.outputs
+    ]
+    return dict(card.split(" ", 1) for card in shown)
 
 
-def disagreements(stored: dict[str, tuple[str, str]], again: dict[str, tuple[str, str]]) -> list[str]:
-    """Say where the cards of a rerun part from the stored ones, one line each.
+def disagreements(stored: dict[str, str], again: dict[str, str]) -> list[str]:
+    """Say where the verdicts of a rerun part from the stored ones, one line each.
 
     A rerun on another machine has other rounding and other timings, so a verdict near its threshold may become
     inconclusive or cease to be, and a slow one may not time enough lengths to judge. No verdict may turn around, none
     may come or go, and at most a quarter may lose its decision.
     """
-    said = [f"{claim} has other words: {again.get(claim)}" for claim in stored
-            if claim not in again or stored[claim][1] != again[claim][1]]  # fmt: skip
-    pairs = {claim: (stored[claim][0], again[claim][0]) for claim in stored if claim in again}
+    pairs = {claim: (stored[claim], again[claim]) for claim in stored if claim in again}
     decided = ("supported", "refuted")
-    said += [f"{claim} was {old}, is {new}" for claim, (old, new) in pairs.items()
-             if old != new and ((old in decided and new in decided) or "not judged" == old)]  # fmt: skip
+    said = [f"{claim} was {old}, is {new}" for claim, (old, new) in pairs.items()
+            if old != new and ((old in decided and new in decided) or "not judged" == old)]  # fmt: skip
     lost = [claim for claim, (old, new) in pairs.items() if old in decided and new not in decided]
     if len(lost) > max(1, len(pairs) // 4):
         said.append(f"decided no more: {', '.join(lost)}")
+    said += [f"{claim} is gone" for claim in stored if claim not in again]
     return said + [f"{claim} is new" for claim in again if claim not in stored]
 
 
-def page(card: claims.Verdict | claims.Card) -> Any:
-    """A notebook of one claim cell that shows the card."""
-    output = nbformat.v4.new_output("display_data", {"text/html": card._repr_html_()})
-    return nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(outputs=[output], metadata={"tags": ["claim"]})]
-    )
-
-
 def test_disagreements_are_found():
-    stored = {name: ("supported", "words") for name in "ABCD"} | {"E": ("not judged", "words")}
+    stored = dict.fromkeys("ABCD", "supported") | {"E": "not judged"}
     assert disagreements(stored, stored) == []
-    assert disagreements(stored, stored | {"A": ("inconclusive", "words")}) == []
-    assert disagreements(stored, stored | {"A": ("refuted", "words")}) == ["A was supported, is refuted"]
-    assert disagreements(stored, stored | {"E": ("supported", "words")}) == ["E was not judged, is supported"]
-    assert len(disagreements(stored, stored | {"A": ("supported", "others")})) == 1
-    assert len(disagreements(stored, stored | {name: ("inconclusive", "words") for name in "AB"})) == 1
-    assert len(disagreements(stored, {name: stored[name] for name in "ABCD"})) == 1
-    assert disagreements({}, {"A": ("supported", "words")}) == ["A is new"]
+    assert disagreements(stored, stored | {"A": "inconclusive"}) == []
+    assert disagreements(stored, stored | {"A": "refuted"}) == ["A was supported, is refuted"]
+    assert disagreements(stored, stored | {"E": "supported"}) == ["E was not judged, is supported"]
+    assert disagreements(stored, stored | dict.fromkeys("AB", "inconclusive")) == ["decided no more: A, B"]
+    assert disagreements(stored, dict.fromkeys("ABCD", "supported")) == ["E is gone"]
+    assert disagreements({}, {"A": "supported"}) == ["A is new"]
 
 
-def test_cards_mask_numbers_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LCBOOK_SCALE", "live")
-    made = claims.Claim(
-        "Z1", "All 3 hold.", factor="position", at_least=0.5, unit="points", test="share of 8"
+@each_chapter
+def test_each_claim_that_stands_is_stated_and_judged_once(path: Path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    standing = sorted(
+        name for name, one in claims.claims().items() if one.chapter == path.stem and not one.withdrawn
     )
-    effects = (Estimate(-9, -16, -2, None), Estimate(1.25, -1.6, 2.5, None))
-    shown = [cards(page(made.decide(effect, seeds=5))) for effect in effects]
-    assert [card["Z1"][0] for card in shown] == ["refuted", "inconclusive"]
-    assert shown[0]["Z1"][1] == shown[1]["Z1"][1]
-    assert "VERDICT position All NUMBER hold." in shown[0]["Z1"][1]
-    other = claims.Claim(
-        "Z1", "All 3 hold.", factor="position", at_most=0.5, unit="points", test="share of 8"
-    )
-    assert cards(page(other.decide(effects[1], seeds=5))) != shown[1]
+    judged = re.findall(r'lc\.judge\(\s*"(\w+)"', source)
+    stated = [
+        name for part in re.findall(r"lc\.stated\(([^)]*)\)", source) for name in re.findall(r'"(\w+)"', part)
+    ]
+    assert sorted(judged) == sorted(stated) == standing
+    assert sorted(verdicts(read(path))) == standing, "make execute NOTEBOOKS=..."
 
 
 @each_chapter
 @pytest.mark.slow
 def test_claims_hold_when_run_again(path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The verdicts that `make test` found as nbval ran the notebooks at live scale, beside the cards stored in them."""
+    """The verdicts that `make test` found as nbval ran the notebooks at live scale, beside those stored in them."""
     monkeypatch.setenv("LCBOOK_CACHE", str(ROOT / "_build" / "lcbook"))
     monkeypatch.setenv("LCBOOK_SCALE", "live")
     folder = runtime.cache_dir() / "claims" / "live"
     found = [store.load_json(file) for file in sorted(folder.glob("*.json"))]
-    verdicts = [claims.Verdict.from_dict(one) for one in found if one["chapter"] == path.stem]
-    assert verdicts, f"{folder} has no verdict of this chapter: run make test"
-    committed = [one for one, _ in claims.restored(lc.page.committed_verdicts(path.stem))]
-    shown = [cards(page(one.beside(*committed))) for one in verdicts]
-    again = {claim: card for one in shown for claim, card in one.items()}
-    assert not disagreements(cards(read(path)), again)
+    again = {one["claim"]: one["verdict"] for one in found if one["chapter"] == path.stem}
+    assert again, f"{folder} has no verdict of this chapter: run make test"
+    assert not disagreements(verdicts(read(path)), again)
