@@ -301,16 +301,12 @@ def largest(
 def smallest(
     samples: Mapping[Any, Any], of: Callable[..., Estimate] = mean, confidence: Number = 0.95
 ) -> Estimate:
-    """Return the smallest of several effects, by the rule of `largest`."""
-    if not samples:
-        return UNMEASURED
-    shared = 1 - (1 - float(confidence)) / len(samples)
-    plain = [of(one, confidence) for one in samples.values()]
-    strict = [of(one, shared) for one in samples.values()]
-    if any(math.isnan(one.value) for one in plain):
-        return UNMEASURED
-    value, low, high = min(x.value for x in plain), min(x.lower for x in plain), min(x.upper for x in strict)
-    return Estimate(value, low, max(high, value))
+    """Return the smallest of several effects, by the rule of `largest`: less the largest of their negatives."""
+    return _negative(largest(samples, lambda one, level: _negative(of(one, level)), confidence))
+
+
+def _negative(found: Estimate) -> Estimate:
+    return Estimate(-found.value, -found.upper, -found.lower)
 
 
 def share(flags: Any, confidence: Number = 0.95) -> Estimate:

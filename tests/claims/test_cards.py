@@ -114,6 +114,8 @@ def test_a_decision_that_the_number_of_claims_undoes_is_marked():
     assert [one.survives for one in cards.survived(pair)] == ["yes", "yes"]  # 0.001 x 2 and 0.03
     pair[1] = claims.card("P1b", None, [("exploratory", replace(strong, p=0.03))])
     assert [one.survives for one in cards.survived(pair)] == ["no", "no"]  # 0.03 x 2
+    pair[1] = claims.card("P1b", None, [("exploratory", replace(strong, verdict="inconclusive", p=1.0))])
+    assert [one.survives for one in cards.survived(pair)] == ["no", ""]  # what was left open counts as well
 
 
 def luminance(color: str) -> float:

@@ -297,3 +297,16 @@ def test_rows_that_were_left_out_are_noticed():
 def test_at_the_sizes_of_a_gpu_nothing_is_judged(monkeypatch):
     monkeypatch.setenv("LCBOOK_SCALE", "gpu")
     assert "not those of a GPU" in claims.judge(find("P1a"), {"recall": table(HIGH)}, designs={}).why
+
+
+def test_a_model_has_learned_if_it_does_half_of_what_the_best_of_its_arm_does():
+    """Above chance, 0.1: of 0.45, 0.24 is more than half, 0.20 less; of 0.08 nothing is learned."""
+
+    def learned(*recalls: float) -> list[bool]:
+        return rows.learned(
+            pd.DataFrame({"seed": range(len(recalls)), "in_distribution": recalls, "chance": 0.1})
+        ).tolist()
+
+    assert learned(0.55, 0.34, 0.30) == [True, True, False]
+    assert learned(0.18, 0.12) == [False, False]
+    assert rows.learned(pd.DataFrame({"seed": [0]})) is None
